@@ -1,0 +1,12 @@
+"""Measuring: per subject and class, with empties counted and intervals given."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "report": ["Report", "evaluate", "score"],
+        "calibration": ["expected_calibration_error"],
+        "intervals": ["interval_over_seeds", "paired_bootstrap"],
+    },
+)

@@ -1,0 +1,5 @@
+"""Survey III: some images are labelled, the others are not."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["consistency"])

@@ -1,0 +1,106 @@
+"""Frozen protocols: which data, which labels, how many steps. One name fixes all of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lsseg_edu.data import Task, annotate, load, phantoms, public
+from lsseg_edu.inaccurate.noise.models import corrupt
+from lsseg_edu.train import Budget
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A comparison that anybody can repeat.
+
+    Attributes:
+        name: how ``results.csv`` calls it.
+        cohort: a phantom, or a public data set.
+        labelled: training subjects that have labels; ``None`` for all.
+        supervision: in words.
+        weaken: takes ``(task, seed)`` to the supervision that is left of these subjects' masks.
+        steps: optimiser steps of every training.
+        size: pixels along a side (phantoms).
+    """
+
+    name: str
+    cohort: str
+    labelled: int | None
+    supervision: str = "full"
+    weaken: Callable[[Task, int], Task] | None = None
+    steps: int = 1000
+    size: int = 64
+
+    @property
+    def budget(self) -> Budget:
+        """The frozen training: AdamW, one cycle, batch 8 (+ 8), strong augmentation."""
+        return Budget("study", steps=self.steps)
+
+    def task(self, seed: int) -> Task:
+        """The problem of one seed, which draws the labelled subjects and the annotator's hand."""
+        task = _full(self.cohort, self.size)
+        if self.labelled is not None:
+            task = task.keep(self.labelled, seed)
+        return self.weaken(task, seed) if self.weaken else task
+
+    def upper(self, seed: int) -> Task:
+        """The upper reference: full masks, of the same subjects if labels are weak, else of all."""
+        task = _full(self.cohort, self.size)
+        return task.keep(self.labelled, seed) if self.weaken and self.labelled else task
+
+
+def _few(cohort: str) -> Protocol:
+    n = phantoms.FEW[cohort]
+    return Protocol(f"{cohort}-{n}", cohort, n)
+
+
+def _scribbles(task: Task, seed: int) -> Task:
+    return annotate.scribbles(task, seed=seed)
+
+
+def _expert_scribbles(task: Task, seed: int) -> Task:
+    return annotate.expert_scribbles(task)
+
+
+def _noise(kind: str, level: float):
+    return lambda task, seed: corrupt(task, kind, level, seed)
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in [
+        *map(_few, ("cardiac", "brain", "abdomen", "nuclei", "vessels", "lesions")),
+        Protocol("acdc-3", "acdc", 3),
+        Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles),
+        Protocol("acdc-scribbles", "acdc", None, "expert scribbles", _expert_scribbles),
+        Protocol("cardiac-pixel", "cardiac", 20, "40 % random flips", _noise("pixel", 0.4)),
+        Protocol("cardiac-class", "cardiac", 20, "40 % class flips", _noise("class", 0.4)),
+        Protocol(
+            "cardiac-boundary", "cardiac", 20, "boundaries off by <= 3 px", _noise("boundary", 3)
+        ),
+        Protocol("cardiac-item", "cardiac", 20, "half of the slices off", _noise("item", 0.5)),
+        Protocol("acdc-boundary", "acdc", 20, "boundaries off by <= 3 px", _noise("boundary", 3)),
+        Protocol("acdc-pixel", "acdc", 20, "40 % random flips", _noise("pixel", 0.4)),
+    ]
+}
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: there is none; the sentence lists those there are.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"Unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
+
+
+@functools.lru_cache(maxsize=2)
+def _full(cohort: str, size: int) -> Task:
+    """A cohort with all its training masks; public data with its public split."""
+    if cohort in phantoms.FEW:
+        return Task.split(load(cohort, size=size))
+    return public.task(cohort)

@@ -1,0 +1,80 @@
+"""What the results say: means, intervals, paired differences, the gap closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lsseg_edu.evaluate.intervals import Interval, interval_over_seeds
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method under one protocol.
+
+    Attributes:
+        method: id, with options if any.
+        protocol: name.
+        seeds: number of runs.
+        dice: mean test Dice and its 95 % interval over seeds.
+        difference: the same of the seed-by-seed difference to the baseline; None for itself.
+        closed: fraction of the gap between baseline and full labels that it closes; None where
+            one of the two is missing.
+        hd95: mean over seeds.
+        seconds: mean over seeds.
+    """
+
+    method: str
+    protocol: str
+    seeds: int
+    dice: Interval
+    difference: Interval | None
+    closed: float | None
+    hd95: float
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse`` or ``undecided`` against the baseline, by the interval alone."""
+        if self.difference is None:
+            return "baseline"
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "undecided"
+
+
+def summary(results: list[dict], protocol: str, baseline: str = "supervised") -> list[Line]:
+    """A line a method, best first.
+
+    Args:
+        results: rows of :func:`lsseg_edu.study.read`.
+        protocol: name.
+        baseline: the arm that differences are taken to (``"pce"`` among scribble methods).
+    """
+    rows = [r for r in results if r["protocol"] == protocol]
+    runs: dict[str, dict[int, dict]] = {}
+    for r in rows:
+        key = f"{r['method']}:{r['options']}" if r["options"] else r["method"]
+        runs.setdefault(key, {})[r["seed"]] = r
+    base, full = runs.get(baseline, {}), runs.get("full-labels", {})
+    lines = [_line(key, protocol, mine, base, full, baseline) for key, mine in runs.items()]
+    return sorted(lines, key=lambda line: -line.dice.mean)
+
+
+def gap_closed(method: float, baseline: float, full: float) -> float:
+    """``(method - baseline) / (full - baseline)``: 0 as the baseline, 1 as full labels."""
+    return (method - baseline) / (full - baseline)
+
+
+def _line(key, protocol, mine, base, full, baseline) -> Line:
+    pairs = [mine[s]["dice"] - base[s]["dice"] for s in mine if s in base]
+    dice = interval_over_seeds([r["dice"] for r in mine.values()])
+    closed = None
+    if base and full and key != baseline:
+        closed = gap_closed(dice.mean, _mean(base, "dice"), _mean(full, "dice"))
+    difference = interval_over_seeds(pairs) if pairs and key != baseline else None
+    hd95, seconds = _mean(mine, "hd95"), _mean(mine, "seconds")
+    return Line(key, protocol, len(mine), dice, difference, closed, hd95, seconds)
+
+
+def _mean(runs: dict[int, dict], column: str) -> float:
+    return sum(r[column] for r in runs.values()) / len(runs)

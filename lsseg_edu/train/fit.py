@@ -1,0 +1,245 @@
+"""The one training loop of the library."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lsseg_edu.data import Cohort, Task
+from lsseg_edu.train.budget import Budget
+from lsseg_edu.train.budget import device as choose_device
+from lsseg_edu.train.checkpoint import load_checkpoint, save_checkpoint
+from lsseg_edu.train.method import Method
+
+
+@dataclass(frozen=True)
+class Part:
+    """One half of a batch: images ``(B, C, *S)``, labels ``(B, *S)``, and where they come from."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    subject: Tensor
+    extras: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees. ``unlabelled`` is None for methods that do not ask for it."""
+
+    labelled: Part
+    unlabelled: Part | None
+    progress: float
+
+
+@dataclass
+class Fitted:
+    """The end of a training: the method, each loss term at each step, and the time it took."""
+
+    method: Method
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def predict(self, images: Tensor, batch: int = 64) -> Tensor:
+        """Probabilities ``(N, K, *S)`` on the CPU, computed a batch at a time without dropout."""
+        where = next(self.method.parameters()).device
+        self.method.eval()
+        with torch.inference_mode():
+            parts = [self.method.predict(x.to(where)).cpu() for x in images.split(batch)]
+        return torch.cat(parts)
+
+
+def fit(
+    method: Method,
+    task: Task,
+    budget: Budget | None = None,
+    seed: int = 0,
+    augment=None,
+    checkpoint=None,
+    every: int = 100,
+    device: str | None = None,
+    progress: bool = True,
+) -> Fitted:
+    """Train a method on a task: draw, augment, forward, backward, step.
+
+    The labelled images of step t depend on ``seed`` alone, not on the method: the baseline and
+    the technique it is compared with see the same images, warped the same way.
+
+    Args:
+        method: what to minimise; trained in place.
+        task: images, and the supervision that is left.
+        budget: steps, batch size, learning rate; by default :meth:`Budget.auto`.
+        seed: draws batches, augmentation and dropout (the network's weights have their own).
+        augment: ``(images, labels, generator) -> images, labels``; by default
+            ``Augment.strong()``, the same for every method.
+        checkpoint: a file to save to every ``every`` steps and to resume from if it is there.
+            A training killed at any step ends, on the CPU, with bitwise the same weights.
+        every: steps between checkpoints.
+        device: by default CUDA where there is one.
+        progress: show a progress bar.
+
+    Returns:
+        The trained method, its history and the seconds. Ctrl-C returns what there is so far.
+
+    Raises:
+        FloatingPointError: a loss term became NaN or infinite; the sentence names the term.
+        ValueError: no annotated image, no unlabelled one where the method needs them, a
+            checkpoint that cannot be read, CUDA asked for and absent.
+    """
+    budget = budget or Budget.auto()
+    run = _Run(method, task, budget, seed, augment, choose_device(device))
+    if checkpoint and Path(checkpoint).exists():
+        run.load(checkpoint)
+    start, interrupted = time.perf_counter(), False
+    hidden = {} if progress else {"disable": True}  # unset, tqdm listens to TQDM_DISABLE
+    bar = tqdm(total=budget.steps, initial=run.step, desc=type(method).__name__, **hidden)
+    try:
+        while run.step < budget.steps:
+            run.one_step()
+            bar.update()
+            if checkpoint and (run.step % every == 0 or run.step == budget.steps):
+                run.save(checkpoint)
+    except KeyboardInterrupt:
+        interrupted = True
+        if checkpoint:
+            run.save(checkpoint)
+    finally:
+        bar.close()
+    return Fitted(method, run.history, time.perf_counter() - start, interrupted)
+
+
+def one_cycle(progress: float) -> float:
+    """Learning rate as a fraction of its peak: up for the first 15 %, then half a cosine down."""
+    if progress < 0.15:
+        return max(progress / 0.15, 0.04)
+    return 0.5 * (1 + math.cos(math.pi * (progress - 0.15) / 0.85))
+
+
+class _Run:
+    """One training: everything that changes from step to step, so that it can be saved."""
+
+    def __init__(self, method: Method, task: Task, budget: Budget, seed: int, augment, device):
+        if augment is None:
+            from lsseg_edu.augment import Augment
+
+            augment = Augment.strong()
+        torch.manual_seed(seed)
+        self.method, self.budget, self.augment = method.to(device).train(), budget, augment
+        self.device, self.step, self.history = device, 0, {}
+        self.train = task.train.to(device)
+        self.pools = {"labelled": _pool(task, "labelled", device)}
+        if method.unlabelled:
+            self.pools["unlabelled"] = _pool(task, "unlabelled", device)
+        self.generators = {  # one a pool: the labelled draws do not depend on the method
+            name: torch.Generator(device).manual_seed(2 * seed + i)
+            for i, name in enumerate(self.pools)
+        }
+        self.players = method.players()
+        self.optimisers = [
+            torch.optim.AdamW(p.parameters, lr=budget.rate * p.rate, weight_decay=1e-4)
+            for p in self.players
+        ]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
+
+    def one_step(self):
+        """The loop's body; the baseline chapter writes the same lines by hand."""
+        progress = self.step / self.budget.steps
+        batch = Batch(self.draw("labelled"), self.draw("unlabelled"), progress)
+        for player, optimiser in zip(self.players, self.optimisers, strict=True):
+            optimiser.param_groups[0]["lr"] = self.budget.rate * player.rate * one_cycle(progress)
+            with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+                terms = player.loss(batch)
+            self.log(player.name, terms)
+            optimiser.zero_grad(set_to_none=True)
+            self.scaler.scale(sum(terms.values())).backward()
+            self.scaler.step(optimiser)
+        self.scaler.update()
+        self.step += 1
+        with torch.no_grad():
+            self.method.after_step(self.step / self.budget.steps)
+
+    def draw(self, name: str) -> Part | None:
+        """A batch by index from the cohort that is already on the device, augmented as a whole."""
+        if name not in self.pools:
+            return None
+        pool, generator = self.pools[name], self.generators[name]
+        order = torch.randperm(len(pool), generator=generator, device=self.device)
+        index = pool[order.repeat(-(-self.budget.batch // len(pool)))[: self.budget.batch]]
+        return augmented(self.train, index, self.augment, generator)
+
+    def log(self, player: str, terms: dict[str, Tensor]):
+        """Record every term; stop before a broken one reaches the weights."""
+        for name, value in terms.items():
+            value = float(value.detach())
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"The loss term {name!r} of {player!r} is {value} at step {self.step}: the "
+                    f"weights are those of the step before. Try a lower rate or look at its inputs."
+                )
+            self.history.setdefault(name, []).append(value)
+
+    def state(self) -> dict:
+        return {
+            "method": self.method.state_dict(),
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "scaler": self.scaler.state_dict(),
+            "generators": {k: g.get_state() for k, g in self.generators.items()},
+            "global": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "step": self.step,
+            "history": self.history,
+        }
+
+    def save(self, path):
+        save_checkpoint(self.state(), path)
+
+    def load(self, path):
+        state = load_checkpoint(path)
+        try:
+            self.method.load_state_dict(state["method"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.scaler.load_state_dict(state["scaler"])
+            for name, saved in state["generators"].items():
+                self.generators[name].set_state(saved)
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"The checkpoint {path} belongs to another method or network: "
+                f"give this training a file of its own."
+            ) from error
+        torch.set_rng_state(state["global"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        self.step, self.history = state["step"], state["history"]
+
+
+def augmented(cohort: Cohort, index: Tensor, augment, generator) -> Part:
+    """The items of ``index``, augmented; pixel-wise extras are warped along with the labels."""
+    images, labels = cohort.images[index], cohort.labels[index]
+    extras = {key: value[index] for key, value in cohort.extras.items()}
+    maps = [k for k, v in extras.items() if v.shape == labels.shape and not v.is_floating_point()]
+    stack = torch.stack([labels, *(extras[k] for k in maps)], 1)
+    images, stack = augment(images, stack, generator)
+    extras.update({key: stack[:, i + 1] for i, key in enumerate(maps)})
+    return Part(images, stack[:, 0], index, cohort.subjects[index], extras)
+
+
+def _pool(task: Task, name: str, device) -> Tensor:
+    pool = getattr(task, name)
+    if len(pool) == 0:
+        raise ValueError(
+            f"The task has no {name} training image: this method needs some. "
+            + (
+                "Keep some subjects' labels."
+                if name == "labelled"
+                else "Use Task.keep(labelled=n)."
+            )
+        )
+    return pool.to(device)

@@ -1,0 +1,53 @@
+"""The map: every cell of survey.csv points at something that exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lsseg_edu import study, survey
+
+ROOT = Path(__file__).parent.parent
+BUILT = [row for row in survey.rows() if row.built]
+STAGE_A = (
+    "fcn segnet unet pspnet deeplab attention-unet densenet backbone-vgg backbone-resnet dice-loss "
+    "mean-teacher rampup pce noise-models co-teaching"
+).split()
+
+
+def slug(heading: str) -> str:
+    text = re.sub(r"[^\w\- ]", "", heading.lower().replace("`", ""))
+    return text.strip().replace(" ", "-")
+
+
+def test_ids_are_unique_and_stage_a_is_built():
+    ids = [row.id for row in survey.rows()]
+    assert len(ids) == len(set(ids))
+    assert set(STAGE_A) <= {row.id for row in BUILT}
+
+
+@pytest.mark.parametrize("row", BUILT, ids=lambda row: row.id)
+def test_every_cell_points_at_something(row):
+    thing = survey.load(row.id)
+    assert thing.__doc__, f"{row.object} has no docstring"
+    page, _, section = row.chapter.partition("#")
+    source = ROOT / "book" / f"{page}.py"
+    headings = re.findall(r"^# #+ (.+)$", source.read_text(), re.M)
+    assert section in [slug(h) for h in headings], f"{row.chapter}: no such section"
+    file, _, node = row.test.partition("::")
+    text = (ROOT / file).read_text()
+    assert f"def {node}(" in text, f"{row.test}: no such test"
+    for name in row.protocols.split():
+        assert study.protocol(name).name == name
+
+
+@pytest.mark.parametrize("row", BUILT, ids=lambda row: row.id)
+def test_every_built_technique_has_scoreboard_rows(row):
+    if row.id in ("rampup", "noise-models", "backbone-vgg", "backbone-resnet"):
+        pytest.skip("not a method: shown by the methods that use it")
+    runs = {}
+    for r in study.read(ROOT / "book/scoreboard/results.csv"):
+        if r["method"] == row.id and not r["options"]:
+            runs.setdefault(r["protocol"], set()).add(r["seed"])
+    for name in row.protocols.split():
+        assert len(runs.get(name, ())) >= 3, f"{row.id} under {name}: fewer than three seeds"
