@@ -19,9 +19,7 @@ class Shape(NamedTuple):
     dims: int
 
 
-def build(
-    network: Callable[..., nn.Module], problem: Task | Cohort | Shape, seed: int, **sizes
-):
+def build(network: Callable[..., nn.Module], problem: Task | Cohort | Shape, seed: int, **sizes):
     """Make ``network(channels, classes, dims, **sizes)`` for a problem, weights drawn by ``seed``.
 
     The global random state is left as it was, so making one more network changes nothing else.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
@@ -29,7 +31,14 @@ class UNet(BasicUNet):
         self.widths = features[:5]
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Images ``(B, C, *S)`` to features at strides 1, 2, 4, 8, 16 (``self.widths`` channels)."""
+        """Images ``(B, C, *S)`` to features at strides 1, 2, ..., 16 (``self.widths`` channels).
+
+        Raises:
+            ValueError: images so small that one pixel is left at stride 16: nothing to normalise.
+        """
+        if math.prod(n // 16 for n in images.shape[2:]) <= 1:
+            size = "x".join(map(str, images.shape[2:]))
+            raise ValueError(f"Images of {size} are too small: pad to 32 pixels along an axis.")
         features = [self.conv_0(images)]
         for down in (self.down_1, self.down_2, self.down_3, self.down_4):
             features.append(down(features[-1]))
@@ -47,8 +56,10 @@ class UNet(BasicUNet):
         return self.final_conv(self.decode(self.encode(images)))
 
 
-def unet(problem, width: int = 16, dropout: float = 0.0, seed: int = 0) -> nn.Module:
+def unet(problem, width: int = 8, dropout: float = 0.0, seed: int = 0) -> nn.Module:
     """A :class:`UNet` for a task or cohort; ``width`` channels at full resolution.
+
+    The default is small on purpose (0.12 M weights in 2D): the whole book trains on a laptop.
 
     Example:
         >>> import torch
