@@ -72,8 +72,8 @@ class Cohort:
         subjects = np.arange(len(images)) if subjects is None else np.asarray(subjects)
         if subjects.shape != (len(images),) or not np.issubdtype(subjects.dtype, np.integer):
             raise ValueError(
-                f"subjects must be {len(images)} integers, one per image, "
-                f"not {subjects.dtype} of shape {subjects.shape}."
+                f"subjects must be {len(images)} integers, one per image, not {subjects.dtype} "
+                f"of shape {subjects.shape}."
             )
         labels = labels.astype(np.int64)
         names = _check_classes(labels, names)
@@ -86,8 +86,9 @@ class Cohort:
             )
         images = normalise(torch.from_numpy(images.astype(np.float32)), subjects)
         subjects = torch.from_numpy(subjects.astype(np.int64))
-        labels = torch.from_numpy(labels)
-        return cls(images, labels, subjects, names, tuple(spacing), name, **kwargs)
+        kwargs["extras"] = _check_extras(kwargs.get("extras", {}), len(images))
+        labels, spacing = torch.from_numpy(labels), tuple(spacing)
+        return cls(images, labels, subjects, names, spacing, name, **kwargs)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,27 +117,20 @@ class Cohort:
 
     def select(self, index) -> Cohort:
         """The items of ``index`` (integers or a mask of length ``N``), in that order."""
-        return replace(
-            self,
-            images=self.images[index],
-            labels=self.labels[index],
-            subjects=self.subjects[index],
-            extras={key: value[index] for key, value in self.extras.items()},
-        )
+        return self._each(lambda values: values[index])
 
     def of(self, subjects) -> Cohort:
         """All items of these subjects."""
-        return self.select(torch.isin(self.subjects, torch.as_tensor(subjects)))
+        return self.select(torch.isin(self.subjects, torch.as_tensor(subjects).to(self.subjects)))
 
     def to(self, device) -> Cohort:
         """The same cohort on another device: call it once, not once a batch."""
-        return replace(
-            self,
-            images=self.images.to(device),
-            labels=self.labels.to(device),
-            subjects=self.subjects.to(device),
-            extras={key: value.to(device) for key, value in self.extras.items()},
-        )
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change) -> Cohort:
+        parts = {key: change(getattr(self, key)) for key in ("images", "labels", "subjects")}
+        extras = {key: change(value) for key, value in self.extras.items()}
+        return replace(self, **parts, extras=extras)
 
 
 def normalise(images: Tensor, subjects) -> Tensor:
@@ -160,9 +154,7 @@ def normalise(images: Tensor, subjects) -> Tensor:
 
 
 def _check_dtypes(images, labels):
-    if images.dtype == object or not (
-        np.issubdtype(images.dtype, np.number) or images.dtype == bool
-    ):
+    if not (np.issubdtype(images.dtype, np.number) or images.dtype == bool):
         raise ValueError(f"images must be one array of numbers, not of dtype {images.dtype}.")
     if np.iscomplexobj(images):
         raise ValueError("images must be real; take the magnitude of complex images first.")
@@ -198,3 +190,11 @@ def _check_classes(labels, names):
     if empty:
         raise ValueError(f"No image shows the class {empty[0]!r}: drop it from names.")
     return tuple(names)
+
+
+def _check_extras(extras, n) -> dict[str, Tensor]:
+    extras = {key: torch.as_tensor(value) for key, value in extras.items()}
+    for key, value in extras.items():
+        if value.shape[:1] != (n,):
+            raise ValueError(f"The extra {key!r} must have {n} entries, one per image.")
+    return extras

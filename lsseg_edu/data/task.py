@@ -10,16 +10,24 @@ from torch import Tensor
 from lsseg_edu.data.cohort import IGNORE, Cohort
 
 BLANK = {
-    "instances": 0,
-    "scribbles": IGNORE,
     "points": -1,
     "boxes": -1,
     "inside": 0,
-    "contours": IGNORE,
     "annotated": 0,
     "raters": IGNORE,
+    "contours": IGNORE,
+    "scribbles": IGNORE,
 }
-"""Extras that are annotation, and what they hold for an item that nobody annotated."""
+"""Extras that are annotation, and what they hold for an item that nobody annotated (others: 0)."""
+
+
+def maps(cohort: Cohort) -> list[str]:
+    """Names of the extras that annotate pixel by pixel: integers of the labels' shape."""
+    return [
+        key
+        for key, value in cohort.extras.items()
+        if value.shape == cohort.labels.shape and not value.is_floating_point()
+    ]
 
 
 @dataclass(frozen=True)
@@ -109,12 +117,12 @@ class Task:
             )
         chosen = subjects[_permutation(len(subjects), seed)[:labelled]]
         given = torch.isin(self.train.subjects, chosen)
-        labels = self.train.labels.clone()
-        labels[~given] = IGNORE
-        extras = {key: self.train.extras[key].clone() for key in BLANK if key in self.train.extras}
-        for key, value in extras.items():
-            value[~given] = BLANK[key]
-        return self.supervise(labels, **extras)
+        blank = {"labels": IGNORE, **dict.fromkeys(maps(self.train), 0), **BLANK}
+        left = {"labels": self.train.labels, **self.train.extras}
+        left = {key: value.clone() for key, value in left.items() if key in blank}
+        for key, value in left.items():
+            value[~given] = blank[key]
+        return self.supervise(**left)
 
     def supervise(
         self, labels: Tensor, supervision: str | None = None, seconds: float = 0.0, **extras
@@ -127,9 +135,9 @@ class Task:
         train = replace(self.train, labels=labels, extras={**self.train.extras, **extras})
         supervision = supervision or self.supervision
         task = replace(self, train=train, supervision=supervision, seconds=seconds)
-        seen = labels.unique()
+        seen = set(labels.flatten().bincount().nonzero()[:, 0].tolist())
         if "boxes" in train.extras:  # a box names its class, though it labels none of its pixels
-            seen = torch.cat([seen, train.extras["boxes"][..., 0].unique()])
+            seen.update(train.extras["boxes"][..., 0].unique().tolist())
         for k, name in enumerate(self.train.names):
             if k not in seen:
                 raise ValueError(

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "protocols": ["PROTOCOLS", "Protocol", "protocol"],
         "recipes": ["train_method"],
-        "results": ["append", "read"],
+        "results": ["RESULTS", "append", "read"],
         "runner": ["run"],
         "table": ["gap_closed", "summary"],
     },

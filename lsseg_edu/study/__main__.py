@@ -7,12 +7,10 @@ from pathlib import Path
 
 from lsseg_edu import survey
 from lsseg_edu.study.protocols import PROTOCOLS
-from lsseg_edu.study.results import read
+from lsseg_edu.study.results import RESULTS, read
 from lsseg_edu.study.runner import run
 from lsseg_edu.study.table import summary
 from lsseg_edu.train import Budget
-
-RESULTS = Path("book/scoreboard/results.csv")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,7 +30,7 @@ class Protocol:
     labelled: int | None
     supervision: str = "full"
     weaken: Callable[[Task, int], Task] | None = None
-    steps: int = 1000
+    steps: int = 600
     size: int = 64
 
     @property
@@ -76,13 +76,10 @@ PROTOCOLS = {
         Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles),
         Protocol("acdc-scribbles", "acdc", None, "expert scribbles", _expert_scribbles),
         Protocol("cardiac-pixel", "cardiac", 20, "40 % random flips", _noise("pixel", 0.4)),
-        Protocol("cardiac-class", "cardiac", 20, "40 % class flips", _noise("class", 0.4)),
         Protocol(
             "cardiac-boundary", "cardiac", 20, "boundaries off by <= 3 px", _noise("boundary", 3)
         ),
-        Protocol("cardiac-item", "cardiac", 20, "half of the slices off", _noise("item", 0.5)),
         Protocol("acdc-boundary", "acdc", 20, "boundaries off by <= 3 px", _noise("boundary", 3)),
-        Protocol("acdc-pixel", "acdc", 20, "40 % random flips", _noise("pixel", 0.4)),
     ]
 }
 

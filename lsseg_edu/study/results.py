@@ -7,6 +7,9 @@ import io
 import os
 from pathlib import Path
 
+RESULTS = Path(__file__).with_name("results.csv")
+"""The book's own results: a link to ``book/scoreboard/results.csv``, packed into the wheel."""
+
 COLUMNS = (
     *("method", "options", "protocol", "cohort", "supervision", "labelled", "seed"),
     *("dice", "dice_per_class", "hd95", "seconds", "steps", "budget", "device", "version"),
@@ -36,15 +39,14 @@ def append(path, row: dict) -> None:
         os.fsync(file.fileno())
 
 
-def read(path) -> list[dict]:
-    """All whole rows; numbers as numbers. An absent file is an empty scoreboard."""
+def read(path=RESULTS) -> list[dict]:
+    """All whole rows, by default the book's; numbers as numbers. No file, no rows."""
     path = Path(path)
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        whole = [
-            row for row in csv.DictReader(file) if None not in row.values() and None not in row
-        ]
+        lines = csv.DictReader(file)
+        whole = [row for row in lines if None not in row.values() and None not in row]
     for row in whole:
         for key in ("labelled", "seed", "steps"):
             row[key] = int(row[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,8 +99,8 @@ def fit(
     if checkpoint and Path(checkpoint).exists():
         run.load(checkpoint)
     start, interrupted = time.perf_counter(), False
-    hidden = {} if progress else {"disable": True}  # unset, tqdm listens to TQDM_DISABLE
-    bar = tqdm(total=budget.steps, initial=run.step, desc=type(method).__name__, **hidden)
+    quiet = not progress or os.environ.get("TQDM_DISABLE") == "1"  # its notebook bar is deaf to it
+    bar = tqdm(total=budget.steps, initial=run.step, desc=type(method).__name__, disable=quiet)
     try:
         while run.step < budget.steps:
             run.one_step()

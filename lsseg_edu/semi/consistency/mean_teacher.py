@@ -43,7 +43,7 @@ class MeanTeacher(Method):
     unlabelled = True
 
     def __init__(
-        self, net: nn.Module, weight=5.0, decay: float = 0.99, noise: float = 0.1, ramp=0.4
+        self, net: nn.Module, weight=1.0, decay: float = 0.99, noise: float = 0.1, ramp=0.4
     ):
         super().__init__(net)
         self.teacher = copy.deepcopy(net).requires_grad_(False)
