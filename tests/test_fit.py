@@ -145,11 +145,14 @@ def test_two_players_are_stepped_in_turn(task, budget):
 
 
 def test_extras_that_are_maps_are_warped_with_the_labels(task, budget):
-    extra = task.supervise(task.train.labels, copy=task.train.labels.clone())
+    copy = task.train.labels.clone()
+    extra = task.supervise(copy.clone(), copy=copy, several=torch.stack([copy, copy + 1], 1))
 
     class Compares(Method):
         def loss(self, batch):
-            assert torch.equal(batch.labelled.labels, batch.labelled.extras["copy"])
+            labels, extras = batch.labelled.labels, batch.labelled.extras
+            assert torch.equal(labels, extras["copy"])
+            assert torch.equal(torch.stack([labels, labels + 1], 1), extras["several"])
             return {"x": self.net(batch.labelled.images).mean()}
 
     run(Compares(small_net()), extra, budget, augment=Augment.strong())

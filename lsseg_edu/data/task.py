@@ -22,11 +22,12 @@ BLANK = {
 
 
 def maps(cohort: Cohort) -> list[str]:
-    """Names of the extras that annotate pixel by pixel: integers of the labels' shape."""
+    """Names of the integer extras ``(N, *S)`` or ``(N, M, *S)`` that describe pixel by pixel."""
+    size = cohort.labels.shape[1:]
     return [
         key
         for key, value in cohort.extras.items()
-        if value.shape == cohort.labels.shape and not value.is_floating_point()
+        if value.shape[-len(size) :] == size and not value.is_floating_point()
     ]
 
 

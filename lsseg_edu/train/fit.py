@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lsseg_edu.data import Cohort, Task
+from lsseg_edu.data.task import maps
 from lsseg_edu.train.budget import Budget
 from lsseg_edu.train.budget import device as choose_device
 from lsseg_edu.train.checkpoint import load_checkpoint, save_checkpoint
@@ -225,11 +226,12 @@ def augmented(cohort: Cohort, index: Tensor, augment, generator) -> Part:
     """The items of ``index``, augmented; pixel-wise extras are warped along with the labels."""
     images, labels = cohort.images[index], cohort.labels[index]
     extras = {key: value[index] for key, value in cohort.extras.items()}
-    maps = [k for k, v in extras.items() if v.shape == labels.shape and not v.is_floating_point()]
-    stack = torch.stack([labels, *(extras[k] for k in maps)], 1)
-    images, stack = augment(images, stack, generator)
-    extras.update({key: stack[:, i + 1] for i, key in enumerate(maps)})
-    return Part(images, stack[:, 0], index, cohort.subjects[index], extras)
+    layers = [extras[key].reshape(len(index), -1, *labels.shape[1:]) for key in maps(cohort)]
+    images, stack = augment(images, torch.cat([labels.unsqueeze(1), *layers], 1), generator)
+    labels, *layers = stack.split([1, *(layer.shape[1] for layer in layers)], 1)
+    for key, layer in zip(maps(cohort), layers, strict=True):
+        extras[key] = layer.reshape(extras[key].shape)
+    return Part(images, labels[:, 0], index, cohort.subjects[index], extras)
 
 
 def _pool(task: Task, name: str, device) -> Tensor:
