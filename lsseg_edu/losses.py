@@ -45,9 +45,7 @@ def dice(logits: Tensor, labels: Tensor, eps: float = 1.0) -> Tensor:
     """
     known = (labels != IGNORE).unsqueeze(1)
     probs = logits.float().softmax(1) * known
-    target = (
-        torch.zeros_like(probs).scatter_(1, labels.unsqueeze(1).where(known, 0), 1.0) * known
-    )
+    target = torch.zeros_like(probs).scatter_(1, labels.unsqueeze(1).where(known, 0), 1.0) * known
     axes = [0, *range(2, logits.ndim)]
     overlap = (probs * target).sum(axes)
     size = probs.square().sum(axes) + target.sum(axes)

@@ -65,7 +65,7 @@ class AttentionUNet(UNet):
         return x
 
 
-def attention_unet(problem, width: int = 16, dropout: float = 0.0, seed: int = 0) -> AttentionUNet:
+def attention_unet(problem, width: int = 8, dropout: float = 0.0, seed: int = 0) -> AttentionUNet:
     """An :class:`AttentionUNet` for a task or cohort, ``width`` channels at full resolution.
 
     Example:

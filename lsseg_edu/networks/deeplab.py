@@ -58,7 +58,7 @@ class DeepLab(nn.Module):
         return resize(self.aspp(self.encode(images)[-1]), images.shape[2:])
 
 
-def deeplab(problem, width: int = 16, seed: int = 0) -> DeepLab:
+def deeplab(problem, width: int = 8, seed: int = 0) -> DeepLab:
     """A :class:`DeepLab` for a task or cohort, ``width`` channels at full resolution.
 
     Example:

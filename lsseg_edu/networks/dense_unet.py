@@ -94,7 +94,7 @@ def _halve(dims, inputs):
     return _activate_first(dims, inputs, inputs // 2, kernel=1)
 
 
-def dense_unet(problem, width: int = 16, seed: int = 0) -> DenseUNet:
+def dense_unet(problem, width: int = 8, seed: int = 0) -> DenseUNet:
     """A :class:`DenseUNet` for a task or cohort: ``width`` channels, growing by ``width // 2``.
 
     Example:

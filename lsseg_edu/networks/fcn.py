@@ -77,7 +77,7 @@ def crop_to(features: Tensor, size) -> Tensor:
     return features
 
 
-def fcn(problem, width: int = 16, seed: int = 0) -> FCN:
+def fcn(problem, width: int = 8, seed: int = 0) -> FCN:
     """An :class:`FCN` for a task or cohort, ``width`` channels in the first convolution.
 
     Example:

@@ -58,7 +58,7 @@ class PSPNet(nn.Module):
         return resize(self.last(self.mix(context)), images.shape[2:])
 
 
-def pspnet(problem, width: int = 16, seed: int = 0) -> PSPNet:
+def pspnet(problem, width: int = 8, seed: int = 0) -> PSPNet:
     """A :class:`PSPNet` for a task or cohort, ``width`` channels at full resolution.
 
     Example:

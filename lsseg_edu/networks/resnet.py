@@ -85,7 +85,7 @@ class ResNet(ResNetEncoder):
         return self.head(self.encode(images)[-1].flatten(2).mean(2))
 
 
-def resnet(problem, width: int = 16, seed: int = 0) -> ResNet:
+def resnet(problem, width: int = 8, seed: int = 0) -> ResNet:
     """A :class:`ResNet` for a task or cohort, ``width`` channels at full resolution.
 
     Example:

@@ -65,7 +65,7 @@ def _two(dims, inputs, middle, outputs):
     return nn.Sequential(conv(dims, inputs, middle), conv(dims, middle, outputs))
 
 
-def segnet(problem, width: int = 16, seed: int = 0) -> SegNet:
+def segnet(problem, width: int = 8, seed: int = 0) -> SegNet:
     """A :class:`SegNet` for a task or cohort, ``width`` channels at full resolution.
 
     Example:

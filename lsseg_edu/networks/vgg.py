@@ -57,7 +57,7 @@ class VGG(VGGEncoder):
         return self.head(self.encode(images)[-1].flatten(2).mean(2))
 
 
-def vgg(problem, width: int = 16, seed: int = 0) -> VGG:
+def vgg(problem, width: int = 8, seed: int = 0) -> VGG:
     """The 13 convolutions of VGG-16 for a task or cohort, ``width`` channels in the first.
 
     Example:

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "interactive": ["explore"],
         "picture": ["Picture", "figure"],
         "slices": ["images", "overlay"],
+        "taxonomy": ["taxonomy"],
         "text": ["SECTIONS", "code", "scoreboard", "survey_table"],
         "style": ["colour", "subplots", "use_style"],
     },

@@ -30,7 +30,7 @@ class Protocol:
     labelled: int | None
     supervision: str = "full"
     weaken: Callable[[Task, int], Task] | None = None
-    steps: int = 600
+    steps: int = 400
     size: int = 64
 
     @property

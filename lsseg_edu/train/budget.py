@@ -34,7 +34,7 @@ class Budget:
         """``smoke`` (tests, seconds), ``laptop`` (2 cores, minutes) or ``gpu`` (the book)."""
         budgets = {
             "smoke": cls("smoke", steps=6, batch=4),
-            "laptop": cls("laptop", steps=500),
+            "laptop": cls("laptop", steps=400),
             "gpu": cls("gpu", steps=2000, seeds=3),
         }
         if name not in budgets:

@@ -28,14 +28,13 @@ class CoTeaching(Method):
 
     Reference: Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely
     Noisy Labels", NeurIPS 2018. Simplified: the paper ranks the images of a classification
-    batch; here the unit is a pixel or an image, and pixels are ranked within their given class,
-    because the largest losses of a whole image are all on the small organs.
+    batch; here the unit is a pixel, or an image.
 
     Args:
         net: network A, images ``(B, C, *S)`` to logits ``(B, K, *S)``.
         peer: network B, of the same shape, with other starting weights.
-        noise_rate: :math:`\tau`, the fraction of labels given up in the end; the paper sets it
-            to the noise rate, known or estimated.
+        noise_rate: :math:`\tau`, the fraction of labels given up in the end. The paper sets it
+            to the noise rate, known or estimated; above it, hard pixels and small organs go too.
         gradual: :math:`T_k` as a fraction of training.
         level: ``"pixel"`` or ``"image"``.
 
@@ -43,7 +42,9 @@ class CoTeaching(Method):
         ValueError: two equal networks, a rate outside [0, 1), an unknown level.
     """
 
-    def __init__(self, net: nn.Module, peer: nn.Module, noise_rate=0.2, gradual=0.3, level="pixel"):
+    def __init__(
+        self, net: nn.Module, peer: nn.Module, noise_rate=0.05, gradual=0.3, level="pixel"
+    ):
         super().__init__(net)
         if not 0 <= noise_rate < 1:
             raise ValueError(f"noise_rate must be in [0, 1), not {noise_rate}.")
@@ -89,24 +90,15 @@ def small_loss(logits: Tensor, labels: Tensor, rate: float, level: str = "pixel"
         logits: ``(B, K, *S)`` of the network that judges.
         labels: ``(B, *S)`` int64; IGNORE is never trusted.
         rate: fraction to keep.
-        level: ``"pixel"`` ranks the pixels of each given class over the whole batch;
-            ``"image"`` ranks whole images by their mean loss and keeps at least one.
+        level: ``"pixel"`` ranks the annotated pixels of the whole batch; ``"image"`` ranks whole
+            images by their mean loss and keeps at least one.
     """
     known = labels != IGNORE
     loss = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="none")
-    if level == "image":
-        mean = loss.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
-        kept = mean.argsort()[: max(1, round(rate * len(mean)))]
-        chosen = torch.zeros_like(mean, dtype=torch.bool)
-        chosen[kept] = True
-        return known & chosen.view(-1, *[1] * (labels.ndim - 1))
-    trusted = torch.zeros_like(known)
-    for k in range(logits.shape[1]):
-        mine = labels == k
-        if mine.any():
-            trusted |= mine & (loss <= _kth_smallest(loss[mine], rate))
-    return trusted
-
-
-def _kth_smallest(values: Tensor, rate: float) -> Tensor:
-    return values.kthvalue(max(1, round(rate * len(values)))).values
+    if level == "pixel":
+        ranked = loss[known]
+        return known & (loss <= ranked.kthvalue(max(1, round(rate * len(ranked)))).values)
+    mean = loss.flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
+    kept = mean.argsort()[: max(1, round(rate * len(mean)))]
+    chosen = torch.zeros_like(mean, dtype=torch.bool).index_fill_(0, kept, True)
+    return known & chosen.view(-1, *[1] * (labels.ndim - 1))
