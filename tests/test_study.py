@@ -73,7 +73,7 @@ def test_run_fills_the_file_and_skips_what_is_there(tmp_path):
 def test_protocols_give_the_supervision_they_name():
     few = study.protocol("cardiac-3")
     assert len(few.task(0).train.subjects[few.task(0).labelled].unique()) == 3
-    assert not (few.task(0).labelled.shape == few.upper(0).labelled.shape)
+    assert few.task(0).labelled.shape != few.upper(0).labelled.shape
     noisy = study.protocol("cardiac-boundary")
     clean = noisy.upper(0)
     assert (noisy.task(0).labelled == clean.labelled).all()

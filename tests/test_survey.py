@@ -9,10 +9,11 @@ from lsseg_edu import study, survey
 
 ROOT = Path(__file__).parent.parent
 BUILT = [row for row in survey.rows() if row.built]
-STAGE_A = (
-    "fcn segnet unet pspnet deeplab attention-unet densenet backbone-vgg backbone-resnet dice-loss "
-    "mean-teacher rampup pce noise-models co-teaching"
-).split()
+STAGE_A = {
+    *("fcn", "segnet", "unet", "pspnet", "deeplab", "attention-unet", "densenet", "dice-loss"),
+    *("backbone-vgg", "backbone-resnet", "mean-teacher", "rampup", "pce", "noise-models"),
+    "co-teaching",
+}
 
 
 def slug(heading: str) -> str:
@@ -23,7 +24,7 @@ def slug(heading: str) -> str:
 def test_ids_are_unique_and_stage_a_is_built():
     ids = [row.id for row in survey.rows()]
     assert len(ids) == len(set(ids))
-    assert set(STAGE_A) <= {row.id for row in BUILT}
+    assert {row.id for row in BUILT} >= STAGE_A
 
 
 @pytest.mark.parametrize("row", BUILT, ids=lambda row: row.id)
