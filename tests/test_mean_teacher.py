@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from lsseg_edu.semi.consistency import MeanTeacher, ema_update, sigmoid_rampup
-from lsseg_edu.train import Budget, fit
-from lsseg_edu.train.fit import Batch, Part
+from lsseg_edu.train import Batch, Budget, Part, fit
 
 
 def net(norm=False):

@@ -9,8 +9,7 @@ from torch import nn
 from lsseg_edu import losses
 from lsseg_edu.data import IGNORE
 from lsseg_edu.inaccurate.noise import CoTeaching, keep_rate, models, small_loss
-from lsseg_edu.train import Budget, fit
-from lsseg_edu.train.fit import Batch, Part
+from lsseg_edu.train import Batch, Budget, Part, fit
 
 
 def generator(seed=0):

@@ -5,9 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "budget": ["Budget", "device"],
+        "budget": ["Budget", "device", "one_cycle"],
         "checkpoint": ["load_checkpoint", "save_checkpoint"],
-        "fit": ["Batch", "Fitted", "Part", "fit"],
+        "batch": ["Batch", "Part"],
+        "fit": ["Fitted", "Run", "fit"],
         "method": ["Method", "Player"],
         "supervised": ["Supervised"],
     },

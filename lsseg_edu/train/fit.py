@@ -12,32 +12,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lsseg_edu.data import Cohort, Task
-from lsseg_edu.data.task import maps
-from lsseg_edu.train.budget import Budget
+from lsseg_edu.data import Task
+from lsseg_edu.train.batch import Batch, Part, augmented, pool
+from lsseg_edu.train.budget import Budget, one_cycle
 from lsseg_edu.train.budget import device as choose_device
 from lsseg_edu.train.checkpoint import load_checkpoint, save_checkpoint
 from lsseg_edu.train.method import Method
-
-
-@dataclass(frozen=True)
-class Part:
-    """One half of a batch: images ``(B, C, *S)``, labels ``(B, *S)``, and where they come from."""
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
-    subject: Tensor
-    extras: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a loss sees. ``unlabelled`` is None for methods that do not ask for it."""
-
-    labelled: Part
-    unlabelled: Part | None
-    progress: float
 
 
 @dataclass
@@ -96,7 +76,7 @@ def fit(
             checkpoint that cannot be read, CUDA asked for and absent.
     """
     budget = budget or Budget.auto()
-    run = _Run(method, task, budget, seed, augment, choose_device(device))
+    run = Run(method, task, budget, seed, augment, choose_device(device))
     if checkpoint and Path(checkpoint).exists():
         run.load(checkpoint)
     start, interrupted = time.perf_counter(), False
@@ -117,14 +97,7 @@ def fit(
     return Fitted(method, run.history, time.perf_counter() - start, interrupted)
 
 
-def one_cycle(progress: float) -> float:
-    """Learning rate as a fraction of its peak: up for the first 15 %, then half a cosine down."""
-    if progress < 0.15:
-        return max(progress / 0.15, 0.04)
-    return 0.5 * (1 + math.cos(math.pi * (progress - 0.15) / 0.85))
-
-
-class _Run:
+class Run:
     """One training: everything that changes from step to step, so that it can be saved."""
 
     def __init__(self, method: Method, task: Task, budget: Budget, seed: int, augment, device):
@@ -136,9 +109,9 @@ class _Run:
         self.method, self.budget, self.augment = method.to(device).train(), budget, augment
         self.device, self.step, self.history = device, 0, {}
         self.train = task.train.to(device)
-        self.pools = {"labelled": _pool(task, "labelled", device)}
+        self.pools = {"labelled": pool(task, "labelled", device)}
         if method.unlabelled:
-            self.pools["unlabelled"] = _pool(task, "unlabelled", device)
+            self.pools["unlabelled"] = pool(task, "unlabelled", device)
         self.generators = {  # one a pool: the labelled draws do not depend on the method
             name: torch.Generator(device).manual_seed(2 * seed + i)
             for i, name in enumerate(self.pools)
@@ -220,29 +193,3 @@ class _Run:
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
         self.step, self.history = state["step"], state["history"]
-
-
-def augmented(cohort: Cohort, index: Tensor, augment, generator) -> Part:
-    """The items of ``index``, augmented; pixel-wise extras are warped along with the labels."""
-    images, labels = cohort.images[index], cohort.labels[index]
-    extras = {key: value[index] for key, value in cohort.extras.items()}
-    layers = [extras[key].reshape(len(index), -1, *labels.shape[1:]) for key in maps(cohort)]
-    images, stack = augment(images, torch.cat([labels.unsqueeze(1), *layers], 1), generator)
-    labels, *layers = stack.split([1, *(layer.shape[1] for layer in layers)], 1)
-    for key, layer in zip(maps(cohort), layers, strict=True):
-        extras[key] = layer.reshape(extras[key].shape)
-    return Part(images, labels[:, 0], index, cohort.subjects[index], extras)
-
-
-def _pool(task: Task, name: str, device) -> Tensor:
-    pool = getattr(task, name)
-    if len(pool) == 0:
-        raise ValueError(
-            f"The task has no {name} training image: this method needs some. "
-            + (
-                "Keep some subjects' labels."
-                if name == "labelled"
-                else "Use Task.keep(labelled=n)."
-            )
-        )
-    return pool.to(device)
