@@ -132,6 +132,7 @@ show.explore(
     decay=[0.0, 0.5, 0.9, 0.97, 0.99, 0.999],
     warm_up=["with", "without"],
     labels={"decay": "EMA decay α", "warm_up": "warm-up"},
+    limit=90_000,
     alt="One weight of the student over training, and the teacher that averages it.",
 )
 
@@ -230,9 +231,10 @@ def shaken(noise, method):
 
 show.explore(
     shaken,
-    noise=[0.0, 0.1, 0.2, 0.4, 0.8, 1.2],
+    noise=[0.0, 0.1, 0.2, 0.4, 0.8],
     method=list(fits),
     labels={"noise": "noise (image deviation = 1)"},
+    limit=140_000,
     alt="Where the answer changes when the image is shaken, for both methods.",
 )
 
