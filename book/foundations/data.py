@@ -62,7 +62,12 @@ def gallery(cohort):
     )
 
 
-show.explore(gallery, cohort=list(cohorts), alt="Five subjects of each phantom with their masks.")
+show.explore(
+    gallery,
+    cohort=list(cohorts),
+    limit=170_000,
+    alt="Five subjects of each phantom with their masks.",
+)
 
 # %% [markdown]
 # | cohort | what it imitates | what makes it hard |
@@ -83,7 +88,7 @@ show.explore(gallery, cohort=list(cohorts), alt="Five subjects of each phantom w
 # The same subjects can be seen by scanner `A` or scanner `B`: the anatomy stays, the appearance does not.
 
 # %%
-pairs = {name: [load(name, subjects=4, scanner=scanner) for scanner in "AB"] for name in cohorts}
+pairs = {name: [load(name, subjects=2, scanner=scanner) for scanner in "AB"] for name in cohorts}
 
 
 def scanners(cohort, subject):
@@ -104,7 +109,8 @@ def scanners(cohort, subject):
 show.explore(
     scanners,
     cohort=list(cohorts),
-    subject=[0, 1, 2, 3],
+    subject=[0, 1],
+    limit=150_000,
     alt="The same subject seen by two scanners, for each phantom.",
 )
 

@@ -67,9 +67,10 @@ def scribbled(length, width):
 
 show.explore(
     scribbled,
-    length=[0.1, 0.3, 0.5, 0.7, 1.0],
-    width=[1, 2, 3],
+    length=[0.1, 0.4, 0.7, 1.0],
+    width=[1, 3],
     labels={"length": "length of the stroke", "width": "width of the pen (pixels)"},
+    limit=170_000,
     alt="Scribbles on two hearts beside the full masks, for strokes of different length and width.",
 )
 
