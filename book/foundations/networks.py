@@ -175,7 +175,7 @@ show.explore(
     without,
     cut=["nothing", "stride 1", "stride 4", "stride 8", "all four", "bottom (16)"],
     labels={"cut": "cut the skip at"},
-    limit=70_000,
+    limit=140_000,
     alt="What a trained U-Net answers when one of its skips is cut.",
 )
 

@@ -123,7 +123,7 @@ def memory(decay, warm_up):
         {"student": student, "teacher": path},
         steps,
         ylabel="one weight",
-        alt=f"A noisy rising curve, the student, and its moving average with decay {decay}.",
+        alt=f"A noisy rising curve, the student, and its moving average: decay {decay}, {warm_up} warm-up.",
     )
 
 
