@@ -1,5 +1,7 @@
 """The loop: seeds, fairness, resume, errors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,15 @@ from torch import nn
 from lsseg_edu.augment import Augment
 from lsseg_edu.data import IGNORE, Task
 from lsseg_edu.semi.consistency import MeanTeacher
-from lsseg_edu.train import Budget, Method, Player, Supervised, fit, load_checkpoint
+from lsseg_edu.train import (
+    Budget,
+    Method,
+    Player,
+    Supervised,
+    fit,
+    load_checkpoint,
+    supervised_longer,
+)
 
 
 def small_net(seed=0, classes=3, dims=2, dropout=0.0):
@@ -198,3 +208,27 @@ def test_budget_by_name(monkeypatch):
     monkeypatch.setenv("LSSEG_EDU_BUDGET", "huge")
     with pytest.raises(ValueError, match="Unknown budget 'huge': choose one of smoke"):
         Budget.auto()
+
+
+def test_longer_is_the_baseline_with_more_steps(task, budget):
+    longer = supervised_longer(task, budget, seed=1, times=3, progress=False)
+    plain = run(Supervised.for_task(task, 1), task, replace(budget, steps=9), seed=1)
+    assert len(longer.history["supervised"]) == 9
+    assert longer.history == plain.history
+
+
+def test_a_method_draws_only_the_halves_it_asks_for(task, budget):
+    class Pretext(Supervised):
+        labelled, unlabelled, weak = False, True, Augment.none()
+
+        def loss(self, batch):
+            seen.append(batch)
+            return {"mean": self.net(batch.unlabelled.images).square().mean()}
+
+    seen = []
+    run(Pretext(small_net()), task, budget)
+    run(MeanTeacher(small_net()), task, budget)
+    part = seen[0].unlabelled
+    assert all(b.labelled is None for b in seen)
+    assert torch.equal(part.images, task.train.images[part.index]), "its own augmentation: none"
+    assert torch.isin(part.index, task.unlabelled).all()

@@ -93,7 +93,7 @@ def test_consistency_is_the_mean_squared_difference_of_probabilities():
     b = batch()
     p, q = (n(b.unlabelled.images).softmax(1).detach() for n in (method.net, method.teacher))
     by_hand = 7.0 * sum(float(d) ** 2 for d in (p - q).flatten()) / p.numel()
-    assert float(method.loss(b)["consistency"]) == pytest.approx(by_hand, rel=1e-4)
+    assert method.loss(b)["consistency"].item() == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_student_and_teacher_get_noise_of_their_own():
@@ -125,5 +125,5 @@ def test_rampup_follows_the_paper():
 def test_weight_is_ramped():
     method = MeanTeacher(net(), noise=0.0)
     move(method, 0.2)
-    start, end = (float(method.loss(batch(p))["consistency"]) for p in (0.0, 1.0))
+    start, end = (method.loss(batch(p))["consistency"].item() for p in (0.0, 1.0))
     assert start == pytest.approx(math.exp(-5) * end, rel=1e-3)

@@ -17,6 +17,7 @@ BLANK = {
     "raters": IGNORE,
     "contours": IGNORE,
     "scribbles": IGNORE,
+    "pseudo": IGNORE,
 }
 """Extras that are annotation, and what they hold for an item that nobody annotated (others: 0)."""
 

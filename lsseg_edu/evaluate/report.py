@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lsseg_edu.data import IGNORE, Cohort
+from lsseg_edu.evaluate.calibration import expected_calibration_error
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Report:
         subjects: the ``n`` subjects.
         names: the ``K - 1`` class names.
         unit: of the distances.
+        ece: expected calibration error over all pixels; NaN where only classes were given.
     """
 
     dice: np.ndarray
@@ -36,6 +38,7 @@ class Report:
     subjects: np.ndarray
     names: tuple[str, ...]
     unit: str
+    ece: float = float("nan")
 
     @property
     def mean_dice(self) -> float:
@@ -71,7 +74,9 @@ def evaluate(fitted, cohort: Cohort, surfaces: bool = True) -> Report:
         cohort: images with full masks.
         surfaces: also measure the distances (the slower half).
     """
-    return score(fitted.predict(cohort.images).argmax(1), cohort, surfaces)
+    probs = fitted.predict(cohort.images)
+    report = score(probs.argmax(1), cohort, surfaces)
+    return replace(report, ece=expected_calibration_error(probs.cpu(), cohort.labels.cpu()))
 
 
 def score(predicted: Tensor, cohort: Cohort, surfaces: bool = True) -> Report:

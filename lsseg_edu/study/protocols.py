@@ -22,7 +22,9 @@ class Protocol:
         supervision: in words.
         weaken: takes ``(task, seed)`` to the supervision that is left of these subjects' masks.
         steps: optimiser steps of every training.
+        batch: labelled images a step.
         size: pixels along a side (phantoms).
+        dims: 2 for slices, 3 for volumes (phantoms).
     """
 
     name: str
@@ -31,23 +33,25 @@ class Protocol:
     supervision: str = "full"
     weaken: Callable[[Task, int], Task] | None = None
     steps: int = 400
+    batch: int = 8
     size: int = 64
+    dims: int = 2
 
     @property
     def budget(self) -> Budget:
-        """The frozen training: AdamW, one cycle, batch 8 (+ 8), strong augmentation."""
-        return Budget("study", steps=self.steps)
+        """The frozen training: AdamW, one cycle, as many unlabelled as labelled images a step."""
+        return Budget("study", steps=self.steps, batch=self.batch)
 
     def task(self, seed: int) -> Task:
         """The problem of one seed, which draws the labelled subjects and the annotator's hand."""
-        task = _full(self.cohort, self.size)
+        task = _full(self.cohort, self.size, self.dims)
         if self.labelled is not None:
             task = task.keep(self.labelled, seed)
         return self.weaken(task, seed) if self.weaken else task
 
     def upper(self, seed: int) -> Task:
         """The upper reference: full masks, of the same subjects if labels are weak, else of all."""
-        task = _full(self.cohort, self.size)
+        task = _full(self.cohort, self.size, self.dims)
         return task.keep(self.labelled, seed) if self.weaken and self.labelled else task
 
 
@@ -72,7 +76,10 @@ PROTOCOLS = {
     p.name: p
     for p in [
         *map(_few, ("cardiac", "brain", "abdomen", "nuclei", "vessels", "lesions")),
+        Protocol("brain3d-2", "brain", 2, steps=300, batch=2, size=32, dims=3),
         Protocol("acdc-3", "acdc", 3),
+        Protocol("acdc-7", "acdc", 7),
+        Protocol("hippocampus-4", "hippocampus", 4, steps=300, batch=2),
         Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles),
         Protocol("acdc-scribbles", "acdc", None, "expert scribbles", _expert_scribbles),
         Protocol("cardiac-pixel", "cardiac", 20, "40 % random flips", _noise("pixel", 0.4)),
@@ -96,8 +103,8 @@ def protocol(name: str) -> Protocol:
 
 
 @functools.lru_cache(maxsize=2)
-def _full(cohort: str, size: int) -> Task:
+def _full(cohort: str, size: int, dims: int) -> Task:
     """A cohort with all its training masks; public data with its public split."""
     if cohort in phantoms.FEW:
-        return Task.split(load(cohort, size=size))
+        return Task.split(load(cohort, size=size, dims=dims))
     return public.task(cohort)

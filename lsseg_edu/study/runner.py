@@ -85,6 +85,7 @@ def one_run(method: str, options: str, name: str, seed: int, budget: Budget | No
         "budget": budget.name,
         "device": kind,
         "version": lsseg_edu.__version__,
+        "ece": f"{report.ece:.4f}",
     }
 
 

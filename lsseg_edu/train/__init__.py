@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batch": ["Batch", "Part"],
         "fit": ["Fitted", "Run", "fit"],
         "method": ["Method", "Player"],
-        "supervised": ["Supervised"],
+        "supervised": ["Supervised", "supervised_longer"],
     },
 )

@@ -24,9 +24,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees. ``unlabelled`` is None for methods that do not ask for it."""
+    """What a loss sees. A half that the method does not ask for is None."""
 
-    labelled: Part
+    labelled: Part | None
     unlabelled: Part | None
     progress: float
 

@@ -106,15 +106,15 @@ class Run:
 
             augment = Augment.strong()
         torch.manual_seed(seed)
-        self.method, self.budget, self.augment = method.to(device).train(), budget, augment
+        self.method, self.budget = method.to(device).train(), budget
         self.device, self.step, self.history = device, 0, {}
         self.train = task.train.to(device)
-        self.pools = {"labelled": pool(task, "labelled", device)}
-        if method.unlabelled:
-            self.pools["unlabelled"] = pool(task, "unlabelled", device)
+        halves = [name for name in ("labelled", "unlabelled") if getattr(method, name)]
+        self.pools = {name: pool(task, name, device) for name in halves}
+        self.augments = {"labelled": augment, "unlabelled": method.weak or augment}
         self.generators = {  # one a pool: the labelled draws do not depend on the method
-            name: torch.Generator(device).manual_seed(2 * seed + i)
-            for i, name in enumerate(self.pools)
+            name: torch.Generator(device).manual_seed(2 * seed + (name == "unlabelled"))
+            for name in halves
         }
         self.players = method.players()
         self.optimisers = [
@@ -147,7 +147,7 @@ class Run:
         pool, generator = self.pools[name], self.generators[name]
         order = torch.randperm(len(pool), generator=generator, device=self.device)
         index = pool[order.repeat(-(-self.budget.batch // len(pool)))[: self.budget.batch]]
-        return augmented(self.train, index, self.augment, generator)
+        return augmented(self.train, index, self.augments[name], generator)
 
     def log(self, player: str, terms: dict[str, Tensor]):
         """Record every term; stop before a broken one reaches the weights."""

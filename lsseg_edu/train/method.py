@@ -32,10 +32,15 @@ class Method(nn.Module):
 
     Attributes:
         net: the network that is trained, images ``(B, C, *S)`` to logits ``(B, K, *S)``.
-        unlabelled: whether :meth:`loss` looks at ``batch.unlabelled``; if not, none is drawn.
+        labelled: whether :meth:`loss` looks at ``batch.labelled``; if not, none is drawn.
+        unlabelled: whether it looks at ``batch.unlabelled``; if not, none is drawn.
+        weak: an :class:`~lsseg_edu.augment.Augment` for the unlabelled images, where theirs is not
+            that of the labelled ones (pretexts and weak-to-strong methods add their own).
     """
 
+    labelled = True
     unlabelled = False
+    weak = None
 
     def __init__(self, net: nn.Module):
         super().__init__()

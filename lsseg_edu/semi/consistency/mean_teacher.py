@@ -53,12 +53,19 @@ class MeanTeacher(Method):
     def loss(self, batch) -> dict[str, Tensor]:
         """``supervised`` on labelled images, ``consistency`` (already weighted) on the others."""
         supervised = losses.dice_ce(self.net(batch.labelled.images), batch.labelled.labels)
+        consistency = self.weight_at(batch.progress) * self.consistency(batch)
+        return {"supervised": supervised, "consistency": consistency}
+
+    def consistency(self, batch) -> Tensor:
+        """Mean squared difference of the two answers; what later methods put something else for."""
         student = self.net(self.perturb(batch.unlabelled.images)).softmax(1)
         with torch.no_grad():
             teacher = self.teacher(self.perturb(batch.unlabelled.images)).softmax(1)
-        weight = self.weight * sigmoid_rampup(batch.progress, self.ramp)
-        consistency = weight * (student - teacher).square().mean()
-        return {"supervised": supervised, "consistency": consistency}
+        return (student - teacher).square().mean()
+
+    def weight_at(self, progress: float) -> float:
+        """The weight of the consistency term, ramped up."""
+        return self.weight * sigmoid_rampup(progress, self.ramp)
 
     def perturb(self, images: Tensor) -> Tensor:
         """A noisy copy; every call draws noise of its own."""
