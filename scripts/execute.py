@@ -4,6 +4,7 @@
     python scripts/execute.py semi/consistency ...       these pages, valid or not
     python scripts/execute.py --budget gpu ...           smoke, laptop (default) or gpu
     python scripts/execute.py --time-only --budget gpu   measure the seconds, keep the outputs
+    python scripts/execute.py --refresh [PAGE ...]       renew the tables after new results
 
 Stored outputs are valid while the code cells are those that made them. Beside the outputs a
 notebook carries, under ``lsseg_edu`` in its metadata, the budget, device, seconds, peak memory
@@ -134,20 +135,49 @@ def execute(source: Path, budget: str, time_only: bool) -> list[str]:
     return complaints(notebook, target)
 
 
+def refresh(source: Path) -> list[str]:
+    """Renew the outputs that are the same at every budget, by a run at the smallest one.
+
+    Those are the cells without the tag: among them all tables of ``results.csv``, which grows.
+    """
+    target, name = source.with_suffix(".ipynb"), source.relative_to(ROOT).with_suffix("")
+    notebook = generate(source)
+    if not valid(notebook):
+        return [f"{name} has no valid outputs to refresh: run `make execute` on it."]
+    fresh = copy.deepcopy(notebook)
+    try:
+        run(fresh, source.parent, "smoke", name.as_posix())
+    except CellExecutionError as error:
+        return [f"{name} stopped: {error}"]
+    tidy(fresh)
+    for cell, new in zip(notebook.cells, fresh.cells, strict=True):
+        if is_code(cell) and "nbval-ignore-output" not in cell.metadata.get("tags", []):
+            cell.outputs = new.outputs
+    write(notebook, target)
+    return complaints(notebook, target)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", metavar="PAGE")
     parser.add_argument("--budget", default="laptop", choices=["smoke", "laptop", "gpu"])
     parser.add_argument("--time-only", action="store_true", help="keep the stored outputs")
+    parser.add_argument("--refresh", action="store_true", help="renew the tables of results only")
     args = parser.parse_args(argv)
     pages = sources(args.pages)
+    if args.refresh:
+        return report([sentence for source in pages for sentence in refresh(source)])
     due = [s for s in pages if args.pages or args.time_only or not valid(generate(s))]
     print(f"{len(pages) - len(due)} of {len(pages)} pages have valid outputs; {len(due)} to run.")
     wrong = []
     for source in due:
         wrong += execute(source, args.budget, args.time_only)
-    for sentence in wrong:
-        print(sentence)
+    return report(wrong)
+
+
+def report(wrong: list[str]) -> int:
+    """Print what is wrong; the exit status that says so."""
+    print(*wrong, sep="\n", end="\n" if wrong else "")
     return 1 if wrong else 0
 
 

@@ -175,7 +175,7 @@ show.explore(
     without,
     cut=["nothing", "stride 1", "stride 4", "stride 8", "all four", "bottom (16)"],
     labels={"cut": "cut the skip at"},
-    limit=140_000,
+    limit=62_000,
     alt="What a trained U-Net answers when one of its skips is cut.",
 )
 
@@ -411,13 +411,15 @@ def side(field, row, column, share=0.5):
             return 2 * reach + 1
 
 
+heat = plt.get_cmap("magma", 16)
 ids = ("fcn", "segnet", "unet", "pspnet", "deeplab", "attention-unet", "densenet")
 sample = task.train.images[task.unlabelled][7:500:62]
 fig, axes = show.subplots(1, 7, height=1.6)
 said = []
 for ax, id in zip(axes, ids, strict=True):
     field = influence(survey.load(id)(task, width=8), sample, 32, 32)
-    ax.imshow(field.sqrt(), cmap="magma", vmax=field.flatten().sort()[0][-4].sqrt())
+    top = field.flatten().sort()[0][-4].sqrt()
+    ax.imshow(field.sqrt(), cmap=heat, vmax=top, interpolation="nearest")
     name, pixels = survey.find(id).name, side(field, 32, 32)
     said.append(f"{name} {pixels} px")
     ax.set_title(f"{name}\n{pixels} px", fontsize=8)
@@ -441,24 +443,26 @@ untrained = {name: make(task, width=8) for name, make in makers.items()}
 places = {"in the left ventricle": (30, 39), "far from the heart": (10, 10)}
 
 
-def sees(network, place, weights):
-    nets = {"trained": fits[network].method.net.cpu().eval(), "untrained": untrained[network]}
+def sees(network, place):
+    nets = {"untrained": untrained[network], "trained": fits[network].method.net.cpu().eval()}
     row, column = places[place]
-    field = influence(nets[weights], image, row, column)
-    fig, (left, right) = show.subplots(1, 2, height=2.3, width=4.2)
-    answer = fits[network].predict(image)[0].argmax(0) if weights == "trained" else None
-    show.overlay(left, image[0], prediction=answer)
-    left.plot(column, row, "+", color="white", markersize=12, markeredgewidth=2)
-    right.imshow(field.sqrt(), cmap="magma")
-    right.plot(column, row, "+", color="white", markersize=12, markeredgewidth=1)
-    left.set_title("the place")
-    right.set_title(f"half within {side(field, row, column)} px")
-    for ax in (left, right):
+    fig, (first, *others) = show.subplots(1, 3, height=2.2, width=6)
+    show.overlay(first, image[0], prediction=fits[network].predict(image)[0].argmax(0))
+    first.set_title("the place")
+    said = []
+    for ax, (weights, net) in zip(others, nets.items(), strict=True):
+        field = influence(net, image, row, column)
+        ax.imshow(field.sqrt(), cmap=heat, interpolation="nearest")
+        said.append(f"{weights} {side(field, row, column)} px")
+        ax.set_title(said[-1])
+    for ax in (first, *others):
+        ax.plot(column, row, "+", color="white", markersize=12, markeredgewidth=1.5)
         ax.axis("off")
     return show.figure(
         fig,
-        alt=f"{network}, {weights}: half of the influence on the answer {place} comes from a square "
-        f"of {side(field, row, column)} pixels.",
+        alt=f"{network}: side of the square that holds half of the influence on the answer {place}: "
+        + ", ".join(said)
+        + ".",
     )
 
 
@@ -466,8 +470,7 @@ show.explore(
     sees,
     network=list(makers),
     place=list(places),
-    weights=["trained", "untrained"],
-    limit=105_000,
+    limit=62_000,
     alt="Which pixels of the image move the answer at a chosen place.",
 )
 
