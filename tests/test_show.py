@@ -184,7 +184,7 @@ def test_frames_become_coarser_until_they_fit():
     page = show.explore(lambda i: noise[i], alt="Noise.", i=list(noise), limit=60_000).html()
     assert len(page) <= 60_000 and frames(page)[0].width < 360
     with pytest.raises(ValueError, match="fewer values"):
-        show.explore(lambda i: noise[i], alt="Noise.", i=list(noise), limit=4_000).html()
+        show.explore(lambda i: noise[i], alt="Noise.", i=list(noise), limit=2_000).html()
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,7 @@ for name in present:
 # %%
 gaps = {}
 for name in present:
-    baseline = "pce" if "scribbles" in name else "supervised"
-    lines = {line.method: line for line in study.summary(results, name, baseline)}
+    lines = {line.method: line for line in study.summary(results, name)}
     if "full-labels" in lines and lines["full-labels"].difference:
         gaps[name] = tuple(100 * x for x in lines["full-labels"].difference)
 show.bars(
@@ -74,8 +73,8 @@ show.bars(
 
 # %%
 def arms(protocol):
-    baseline = "pce" if "scribbles" in protocol else "supervised"
-    lines = [line for line in study.summary(results, protocol, baseline) if line.difference]
+    baseline = study.protocol(protocol).baseline
+    lines = [line for line in study.summary(results, protocol) if line.difference]
     bars = {line.method: tuple(100 * x for x in line.difference) for line in lines}
     return show.bars(
         bars,
@@ -99,8 +98,7 @@ from IPython.display import Markdown
 
 tables = []
 for name in present:
-    baseline = "pce" if "scribbles" in name else "supervised"
-    tables.append(f"### {name}\n\n" + show.scoreboard(study.summary(results, name, baseline)).data)
+    tables.append(f"### {name}\n\n" + show.scoreboard(study.summary(results, name)).data)
 Markdown("\n\n".join(tables))
 
 # %% [markdown]
@@ -110,8 +108,7 @@ Markdown("\n\n".join(tables))
 
 # %%
 for name in present:
-    baseline = "pce" if "scribbles" in name else "supervised"
-    for line in study.summary(results, name, baseline):
+    for line in study.summary(results, name):
         if line.verdict in ("worse", "undecided"):
             d = line.difference
             print(

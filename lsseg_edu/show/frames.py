@@ -6,7 +6,10 @@ import io
 
 from lsseg_edu.show.picture import png
 
-LADDER = ((1, 85), (0.8, 75), (0.7, 65), (0.6, 60), (0.5, 30), (0.5, 15))
+LADDER = (
+    *((1, 85), (0.8, 75), (0.7, 65), (0.6, 60)),
+    *((0.5, 30), (0.5, 15), (0.4, 15), (0.3, 10)),  # for the noisy pictures of a smoke run
+)
 """Scale and WebP quality of the frames, from fine to coarse; the first that fits is taken."""
 
 

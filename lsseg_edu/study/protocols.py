@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lsseg_edu.data import Task, annotate, load, phantoms, public
 from lsseg_edu.inaccurate.noise.models import corrupt
+from lsseg_edu.semi.adversarial.shift import scanner_shift
+from lsseg_edu.semi.few_shot.episodes import few_shot_task, few_shot_upper
 from lsseg_edu.train import Budget
 
 
@@ -25,6 +27,9 @@ class Protocol:
         batch: labelled images a step.
         size: pixels along a side (phantoms).
         dims: 2 for slices, 3 for volumes (phantoms).
+        problem: takes the seed to the task, where the few lines above cannot say it.
+        reference: takes the seed to the task of the upper reference, likewise.
+        baseline: the id of the arm that the others are compared with.
     """
 
     name: str
@@ -36,6 +41,9 @@ class Protocol:
     batch: int = 8
     size: int = 64
     dims: int = 2
+    problem: Callable[[int], Task] | None = None
+    reference: Callable[[int], Task] | None = None
+    baseline: str = "supervised"
 
     @property
     def budget(self) -> Budget:
@@ -44,6 +52,8 @@ class Protocol:
 
     def task(self, seed: int) -> Task:
         """The problem of one seed, which draws the labelled subjects and the annotator's hand."""
+        if self.problem:
+            return self.problem(seed)
         task = _full(self.cohort, self.size, self.dims)
         if self.labelled is not None:
             task = task.keep(self.labelled, seed)
@@ -51,6 +61,8 @@ class Protocol:
 
     def upper(self, seed: int) -> Task:
         """The upper reference: full masks, of the same subjects if labels are weak, else of all."""
+        if self.reference:
+            return self.reference(seed)
         task = _full(self.cohort, self.size, self.dims)
         return task.keep(self.labelled, seed) if self.weaken and self.labelled else task
 
@@ -68,6 +80,22 @@ def _expert_scribbles(task: Task, seed: int) -> Task:
     return annotate.expert_scribbles(task)
 
 
+def _points(task: Task, seed: int) -> Task:
+    return annotate.points(task, seed=seed)
+
+
+def _shots(n: int) -> Protocol:
+    """Novel organs in ``n`` support slices; what the support set alone teaches is the baseline."""
+    return Protocol(
+        f"abdomen-{n}shot",
+        "abdomen",
+        None,
+        problem=lambda seed: few_shot_task(n, seed=seed),
+        reference=lambda seed: few_shot_upper(n, seed=seed),
+        baseline="support-only",
+    )
+
+
 def _noise(kind: str, level: float):
     return lambda task, seed: corrupt(task, kind, level, seed)
 
@@ -80,8 +108,20 @@ PROTOCOLS = {
         Protocol("acdc-3", "acdc", 3),
         Protocol("acdc-7", "acdc", 7),
         Protocol("hippocampus-4", "hippocampus", 4, steps=300, batch=2),
-        Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles),
-        Protocol("acdc-scribbles", "acdc", None, "expert scribbles", _expert_scribbles),
+        _shots(1),
+        _shots(5),
+        Protocol(
+            "cardiac-shift",
+            "cardiac",
+            None,
+            problem=scanner_shift,
+            reference=lambda seed: scanner_shift(seed, labelled_target=None),
+        ),
+        Protocol("lesions-points", "lesions", 20, "one point a lesion", _points, baseline="pce"),
+        Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles, baseline="pce"),
+        Protocol(
+            "acdc-scribbles", "acdc", None, "expert scribbles", _expert_scribbles, baseline="pce"
+        ),
         Protocol("cardiac-pixel", "cardiac", 20, "40 % random flips", _noise("pixel", 0.4)),
         Protocol(
             "cardiac-boundary", "cardiac", 20, "boundaries off by <= 3 px", _noise("boundary", 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lsseg_edu.evaluate.intervals import Interval, interval_over_seeds
+from lsseg_edu.study.protocols import protocol as frozen
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,15 @@ class Line:
         return "worse" if self.difference.high < 0 else "undecided"
 
 
-def summary(results: list[dict], protocol: str, baseline: str = "supervised") -> list[Line]:
+def summary(results: list[dict], protocol: str, baseline: str | None = None) -> list[Line]:
     """A line a method, best first.
 
     Args:
         results: rows of :func:`lsseg_edu.study.read`.
         protocol: name.
-        baseline: the arm that differences are taken to (``"pce"`` among scribble methods).
+        baseline: the arm that differences are taken to; by default the protocol's own.
     """
+    baseline = baseline or frozen(protocol).baseline
     rows = [r for r in results if r["protocol"] == protocol]
     runs: dict[str, dict[int, dict]] = {}
     for r in rows:
