@@ -38,6 +38,14 @@ class MeanTeacher(Method):
             fits trainings of one thousand.
         noise: standard deviation of the Gaussian input noise, images having deviation 1.
         ramp: fraction of training over which the weight rises.
+
+    Example:
+        >>> from lsseg_edu.data import Task, load
+        >>> from lsseg_edu.train import Budget, fit
+        >>> task = Task.split(load("cardiac"), labelled=3)
+        >>> fitted = fit(MeanTeacher.for_task(task), task, Budget.named("smoke"), progress=False)
+        >>> sorted(fitted.history)
+        ['consistency', 'supervised']
     """
 
     unlabelled = True
