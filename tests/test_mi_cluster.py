@@ -54,7 +54,7 @@ def test_information_is_the_brute_force_one_over_all_pairs(size, radius):
 
 
 @pytest.mark.parametrize("clusters", [2, 4, 8])
-def test_balanced_agreement_is_ln_c_under_any_renaming(clusters):
+def test_balanced_agreement_is_ln_c_even_if_names_are_exchanged(clusters):
     classes = torch.arange(64).remainder(clusters).view(1, 8, 8)
     swap = torch.arange(clusters).view(-1, 2).flip(1).flatten()
     for other in (classes, swap[classes]):

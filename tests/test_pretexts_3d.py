@@ -126,6 +126,18 @@ def volumes_32():
     return Task.split(Cohort.from_arrays(images.numpy(), labels.numpy()), 2, valid=1, test=1)
 
 
+def test_each_of_the_five_asks_its_question_in_three_dimensions():
+    assert FIVE["relative position"](net(), SIZE).head[-1].out_features == 3**3 - 1
+    assert FIVE["jigsaw"](net(), SIZE).permutations.shape[1] == 3**3
+    images = batch().unlabelled.images
+    turns, rotation = rotations(images), FIVE["rotation"](net())
+    assert len(turns) == rotation.head.out_features == 10
+    assert any(not torch.equal(turn.sum((-2, -1)), images.sum((-2, -1))) for turn in turns)
+    rows = FIVE["cpc"](net(), SIZE).rows(images)
+    assert rows.shape[1:3] == (3, 9)  # slabs of 3 x 3 tiles
+    assert FIVE["exemplar"](net()).represent(images).shape == (2, 64)
+
+
 @pytest.mark.parametrize("pretext", FIVE)
 def test_the_five_run_through(volumes_32, pretext):
     budget = Budget("smoke", steps=1, batch=2)

@@ -8,6 +8,7 @@ from torch import nn
 
 from lsseg_edu import networks
 from lsseg_edu.augment import Augment
+from lsseg_edu.data import Cohort, Task
 from lsseg_edu.semi.consistency.cui import CuiMeanTeacher
 from lsseg_edu.semi.consistency.extreme_consistency import ExtremeConsistency, Mixing
 from lsseg_edu.semi.consistency.mean_teacher import MeanTeacher
@@ -428,3 +429,21 @@ def test_bad_input_gets_a_sentence():
             kind(conv())
     with pytest.raises(ValueError, match="share is a fraction"):
         MMTPSM(unet(), share=25)
+
+
+@pytest.mark.parametrize("kind, sentence", [(SRCMT, "between images"), (ExtremeConsistency, "mix")])
+def test_one_image_has_nothing_to_be_compared_or_mixed_with(kind, sentence):
+    with pytest.raises(ValueError, match=f"{sentence}.*use a batch of at least two"):
+        kind(unet()).consistency(batch(32, 32, items=1))
+
+
+@pytest.mark.parametrize("kind", [PiModel, TemporalEnsembling, *EMA])
+def test_images_of_any_size_and_a_sentence_without_unlabelled_ones(kind, budget):
+    cohort = Cohort.from_arrays(
+        torch.randn(8, 1, 35, 49), torch.arange(49).expand(8, 35, 49) // 17, torch.arange(8)
+    )
+    few = Task.split(cohort, labelled=2, valid=1, test=1)
+    assert fit(kind.for_task(few), few, budget, progress=False).history["consistency"]
+    everyone = Task.split(cohort, valid=1, test=1)
+    with pytest.raises(ValueError, match="no unlabelled training image"):
+        fit(kind.for_task(everyone), everyone, budget, progress=False)

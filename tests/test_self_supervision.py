@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lsseg_edu.data import IGNORE, Task
+from lsseg_edu.data import IGNORE, Cohort, Task
 from lsseg_edu.networks import Shape, unet
 from lsseg_edu.semi.self_supervision import (
     CPC,
@@ -256,6 +256,8 @@ def test_shuffling_features_is_shuffling_tiles():
 def test_jigsaw_loss_is_that_of_every_image_in_every_order():
     torch.manual_seed(0)
     pretext, b = Jigsaw(net(), SIZE, number=5), batch()
+    with torch.no_grad():
+        pretext.head.weight.mul_(20)  # a head that minds the order
     torch.manual_seed(3)
     loss = pretext.loss(b)["jigsaw"]
     torch.manual_seed(3)
@@ -265,6 +267,8 @@ def test_jigsaw_loss_is_that_of_every_image_in_every_order():
         for which, order in enumerate(pretext.permutations)
     ]
     assert loss.item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-3)
+    unmoved = [F.cross_entropy(pretext.solve(tiles), torch.full((3,), which)) for which in range(5)]
+    assert loss.item() != pytest.approx(torch.stack(unmoved).mean().item(), rel=1e-2)
 
 
 # Rotation
@@ -634,9 +638,33 @@ def test_procedures_run_as_the_scoreboard_calls_them(procedure, task):
     assert fitted.predict(task.valid.images[:2]).shape == (2, 3, *SIZE)
 
 
-def test_surrogate_study_compares_three_starts_with_scratch(cohort):
-    whole = Task.split(cohort, valid=2, test=2)
+@pytest.mark.parametrize("size", [(35, 49), (48, 33)])
+def test_images_of_any_size(size):
+    labels = torch.arange(size[1]).expand(8, *size) // 17
+    odd = Cohort.from_arrays(torch.randn(8, 1, *size), labels, torch.arange(8))
+    few = Task.split(odd, labelled=2, valid=1, test=1)
+    for make in (RelativePosition, Jigsaw, Colorization, Rotation, Inpainting, CPC, Exemplar):
+        assert pretrain(make, few, ONE, progress=False).history
+    assert fit(SelfLoop.for_task(few), few, ONE, progress=False).history["pseudo"]
+
+
+def test_a_loop_needs_unlabelled_images(cohort):
+    everyone = Task.split(cohort, valid=2, test=2)
+    with pytest.raises(ValueError, match="no unlabelled training image"):
+        fit(SelfLoop.for_task(everyone), everyone, ONE, progress=False)
+
+
+def test_surrogate_study_compares_three_starts_with_scratch(cohort, monkeypatch):
+    begun, whole = [], Task.split(cohort, valid=2, test=2)
+
+    def spy(start, few, *args, **kwargs):
+        begun.append((type(start), len(few.train.labels) - len(few.unlabelled)))
+        return finetune_from(start, few, *args, **kwargs)
+
+    monkeypatch.setattr(f"{surrogate_supervision.__module__}.finetune_from", spy)
     rows = surrogate_supervision(whole, ONE, labelled=(1, 3), progress=False)
     starts = ("scratch", "rotation", "reconstruction", "colorization")
     assert [(r["labelled"], r["start"]) for r in rows] == [(n, s) for n in (1, 3) for s in starts]
     assert all(0 <= r["dice"] <= 1 for r in rows)
+    pretexts = (type(None), Rotation, Inpainting, Colorization)
+    assert begun == [(p, slices) for slices in (2, 6) for p in pretexts]

@@ -9,12 +9,14 @@ from torch import nn
 
 from lsseg_edu import losses, networks
 from lsseg_edu.augment import Augment
-from lsseg_edu.data import IGNORE
+from lsseg_edu.data import IGNORE, Cohort, Task
+from lsseg_edu.semi.consistency.bortsova import Siamese
 from lsseg_edu.semi.consistency.cps import CrossPseudoSupervision, decided
 from lsseg_edu.semi.consistency.cutmix import boxes, paste
 from lsseg_edu.semi.consistency.dmnet import DMNet, FusionDecoder, difference, sharpen
 from lsseg_edu.semi.consistency.entropy_min import EntropyMinimisation, entropy_of_logits
 from lsseg_edu.semi.consistency.fixmatch import FixMatch, confident, pseudo_loss
+from lsseg_edu.semi.consistency.mi_cluster import MIClustering
 from lsseg_edu.semi.consistency.unimatch import UniMatch
 from lsseg_edu.train import Batch, Budget, Part, fit
 
@@ -418,6 +420,30 @@ def test_trains_on_a_task(kind, task, budget):
 @pytest.mark.parametrize("kind", [EntropyMinimisation, FixMatch])
 def test_volumes(kind):
     sum(kind(conv(dims=3)).loss(batch(6, 8, 8)).values()).backward()
+
+
+def test_one_image_cannot_be_mixed():
+    with pytest.raises(ValueError, match="from another image: use a batch of at least two"):
+        FixMatch(unet()).consistency(batch(32, 32, items=1))
+    assert FixMatch(unet(), cutmix=False).consistency(batch(32, 32, items=1)) >= 0
+
+
+def test_labels_are_given_without_dropout():
+    method = FixMatch(unet(dropout=0.5), tau=0.0)
+    images = batch(32, 32).unlabelled.images
+    assert torch.equal(method.labels_of(images), method.labels_of(images))
+
+
+@pytest.mark.parametrize("kind", [*EVERY, Siamese, MIClustering])
+def test_images_of_any_size_and_a_sentence_without_unlabelled_ones(kind, budget):
+    cohort = Cohort.from_arrays(
+        torch.randn(8, 1, 35, 49), torch.arange(49).expand(8, 35, 49) // 17, torch.arange(8)
+    )
+    few = Task.split(cohort, labelled=2, valid=1, test=1)
+    assert len(fit(kind.for_task(few), few, budget, progress=False).history) >= 2
+    everyone = Task.split(cohort, valid=1, test=1)
+    with pytest.raises(ValueError, match="no unlabelled training image"):
+        fit(kind.for_task(everyone), everyone, budget, progress=False)
 
 
 def test_volumes_with_two_networks():

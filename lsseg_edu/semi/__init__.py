@@ -2,4 +2,15 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["consistency"])
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "adversarial",
+        "co_training",
+        "consistency",
+        "few_shot",
+        "self_supervision",
+        "self_training",
+        "uncertainty",
+    ],
+)

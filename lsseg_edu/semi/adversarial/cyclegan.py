@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from lsseg_edu import losses
 from lsseg_edu.data import IGNORE
 from lsseg_edu.networks import build, unet
-from lsseg_edu.networks.blocks import conv, resize
 from lsseg_edu.semi.adversarial.discriminator import critic, verdict_loss
+from lsseg_edu.semi.adversarial.translator import Translator
 from lsseg_edu.semi.consistency.rampup import sigmoid_rampup
 from lsseg_edu.train import Method, Player
 
-
-class Translator(nn.Module):
-    """A small residual network that repaints an image: ``x + g(x)``, with ``g = 0`` at first.
-
-    It starts as the identity, because two scanners show the same body: there is little to change
-    and all of the anatomy to keep.
-
-    Args:
-        channels: of the images.
-        dims: 2 or 3.
-        width: channels at full resolution, twice as many at half.
-        blocks: residual blocks at half resolution.
-    """
-
-    def __init__(self, channels: int, dims: int, width: int = 8, blocks: int = 3):
-        super().__init__()
-        self.head = conv(dims, channels, width)
-        self.down = conv(dims, width, 2 * width, stride=2)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(conv(dims, 2 * width, 2 * width), conv(dims, 2 * width, 2 * width))
-            for _ in range(blocks)
-        )
-        self.up = conv(dims, 2 * width, width)
-        self.tail = Conv["conv", dims](width, channels, kernel_size=3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, C, *S)`` as the other scanner would show them."""
-        fine = self.head(images)
-        coarse = self.down(fine)
-        for block in self.blocks:
-            coarse = coarse + block(coarse)
-        return images + self.tail(fine + resize(self.up(coarse), images.shape[2:]))
+ONE_SCANNER = (
+    "ShapeCycleGAN translates between two scanners, and this task has not two: give "
+    "task.train.extras['scanner'] a 0 (source) or 1 (target) for every image, as in scanner_shift."
+)
 
 
 class ShapeCycleGAN(Method):
@@ -83,7 +52,9 @@ class ShapeCycleGAN(Method):
         shape: largest weight of the shape consistency.
         synthetic: weight of the translated images in the segmenters' loss.
         ramp: fraction of training over which ``shape`` rises: at first no segmenter knows one.
-        rates: learning rates of translators and critics as multiples of the segmenters'.
+        rates: learning rates of translators and critics as multiples of the segmenters', equal as
+            in CycleGAN. Here the critics must not be slow: two scanners are harder to tell apart
+            than a mask and a softmax, and a critic that cannot leaves the images as they are.
     """
 
     unlabelled = True
@@ -98,7 +69,7 @@ class ShapeCycleGAN(Method):
         shape=1.0,
         synthetic=1.0,
         ramp: float = 0.4,
-        rates=(0.25, 0.1),
+        rates=(0.5, 0.5),
     ):
         super().__init__(net)
         self.source = source
@@ -115,11 +86,7 @@ class ShapeCycleGAN(Method):
         """
         scanners = task.train.extras.get("scanner", torch.zeros(1))
         if sorted(scanners.unique().tolist()) != [0, 1]:
-            raise ValueError(
-                "ShapeCycleGAN translates between two scanners, and this task has not two: give "
-                "task.train.extras['scanner'] a 0 (source) or 1 (target) for every image, as "
-                "scanner_shift does."
-            )
+            raise ValueError(ONE_SCANNER)
 
         def translator(channels, classes, dims):
             return Translator(channels, dims)
@@ -186,6 +153,8 @@ class ShapeCycleGAN(Method):
 
     def domains(self, *parts):
         """Images, labels and number of each scanner of which there is an image."""
+        if any("scanner" not in part.extras for part in parts):
+            raise ValueError(ONE_SCANNER)
         images, labels = (
             torch.cat([getattr(p, key) for p in parts]) for key in ("images", "labels")
         )

@@ -34,6 +34,9 @@ class Critic(nn.Module):
             for images of 300 pixels and thousands of steps.
         levels: 3 judge patches of 22 pixels, 4 of 46.
 
+    Raises:
+        ValueError: images so small that nothing is left after the last halving.
+
     Reference: Isola, Zhu, Zhou, Efros, "Image-to-Image Translation with Conditional Adversarial
     Networks", CVPR 2017 (patches); Miyato, Kataoka, Koyama, Yoshida, "Spectral Normalization for
     Generative Adversarial Networks", ICLR 2018.
@@ -41,6 +44,7 @@ class Critic(nn.Module):
 
     def __init__(self, channels: int, dims: int, width: int = 16, levels: int = 3):
         super().__init__()
+        self.smallest = 2**levels
         layers = []
         for inputs, outputs in pairwise([channels, *(width * 2**i for i in range(levels))]):
             step = Conv["conv", dims](inputs, outputs, kernel_size=4, stride=2, padding=1)
@@ -50,11 +54,21 @@ class Critic(nn.Module):
 
     def forward(self, seen: Tensor) -> Tensor:
         """Logits ``(B, 1, *S)`` of ``seen (B, channels, *S)``: a verdict on every pixel."""
-        return resize(self.head(self.body(seen)), seen.shape[2:])
+        return resize(self.verdicts(seen), seen.shape[2:])
 
     def whole(self, seen: Tensor) -> Tensor:
         """Logits ``(B,)``: one verdict an item, the mean over its places."""
-        return self.head(self.body(seen)).flatten(1).mean(1)
+        return self.verdicts(seen).flatten(1).mean(1)
+
+    def verdicts(self, seen: Tensor) -> Tensor:
+        """A logit of each patch, on the map that ``levels`` halvings have left."""
+        if min(seen.shape[2:]) < self.smallest:
+            size = "x".join(map(str, seen.shape[2:]))
+            raise ValueError(
+                f"The critic needs {self.smallest} pixels along each axis, and gets {size}: "
+                f"take larger images, or a critic of fewer levels."
+            )
+        return self.head(self.body(seen))
 
 
 def critic(problem, sees: str = "masks", seed: int = 0, **sizes) -> Critic:
@@ -65,7 +79,12 @@ def critic(problem, sees: str = "masks", seed: int = 0, **sizes) -> Critic:
         sees: ``"masks"``, ``"images"``, or ``"both"``, concatenated.
         seed: of the weights.
         **sizes: ``width`` and ``levels``.
+
+    Raises:
+        ValueError: another word for what it sees.
     """
+    if sees not in ("masks", "images", "both"):
+        raise ValueError(f"A critic sees 'masks', 'images' or 'both', not {sees!r}.")
 
     def make(channels, classes, dims, **sizes):
         seen = {"masks": classes, "images": channels, "both": classes + channels}

@@ -41,6 +41,9 @@ class HungSemi(Adversarial):
         threshold: :math:`\tau` (paper: 0.2).
         start: progress at which the self-taught term starts (paper: 5000 of 20000 steps).
         **options: ``rate`` and ``smooth`` of :class:`.Adversarial`.
+
+    Raises:
+        ValueError: a threshold that is not a probability.
     """
 
     unlabelled = True
@@ -56,19 +59,24 @@ class HungSemi(Adversarial):
         start: float = 0.25,
         **options,
     ):
+        if not 0 <= threshold < 1:
+            raise ValueError(
+                f"The threshold is a probability; choose one in [0, 1), not {threshold}."
+            )
         super().__init__(net, critic, weight, **options)
         self.unlabelled_weight, self.self_taught = unlabelled_weight, self_taught
         self.threshold, self.start = threshold, start
 
     def loss(self, batch) -> dict[str, Tensor]:
         """``supervised``, ``adversarial`` (both halves), ``self_taught`` (unlabelled images)."""
-        known, new = self.net(batch.labelled.images), self.net(batch.unlabelled.images)
+        old, new = self.net(batch.labelled.images), self.net(batch.unlabelled.images)
+        known = (batch.labelled.labels != IGNORE).unsqueeze(1)
         verdict = self.critic(new.softmax(1))
-        fooled = self.weight * verdict_loss(self.critic(known.softmax(1)), 1.0)
+        fooled = self.weight * verdict_loss(self.critic(old.softmax(1)), 1.0, known)
         fooled = fooled + self.unlabelled_weight * verdict_loss(verdict, 1.0)
         weight = self.self_taught * (batch.progress >= self.start)
         return {
-            "supervised": self.supervised(known, batch.labelled.labels),
+            "supervised": self.supervised(old, batch.labelled.labels),
             "adversarial": fooled,
             "self_taught": weight * self.teach(new, verdict.detach().sigmoid()),
         }
@@ -79,9 +87,9 @@ class HungSemi(Adversarial):
         with torch.no_grad():
             probs = self.net(batch.labelled.images).softmax(1)
         known = (labels != IGNORE).unsqueeze(1)
-        real = self.critic(one_hot(labels, probs.shape[1]))
+        masks = one_hot(labels, probs.shape[1]).where(known, probs)  # a hole would be a hint
         return {
-            "real": verdict_loss(real, 1 - self.smooth, known),
+            "real": verdict_loss(self.critic(masks), 1 - self.smooth, known),
             "fake": verdict_loss(self.critic(probs), 0.0, known),
         }
 

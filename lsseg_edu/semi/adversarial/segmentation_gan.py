@@ -36,11 +36,18 @@ class SegmentationGAN(Adversarial):
         soft: least probability that a softened mask gives the true class (paper: 0.9); 1 leaves
             the masks hard.
         **options: ``rate`` and ``smooth`` of :class:`.Adversarial`.
+
+    Raises:
+        ValueError: a softened mask that need not have the true class on top.
     """
 
     sees, sizes = "both", {"levels": 4}
 
     def __init__(self, net: nn.Module, critic: nn.Module, weight=0.1, soft: float = 0.9, **options):
+        if not 0.5 < soft <= 1:
+            raise ValueError(
+                f"soft keeps the true class on top only within (0.5, 1], not at {soft}."
+            )
         super().__init__(net, critic, weight, **options)
         self.soft = soft
 
@@ -76,12 +83,15 @@ def soften(truth: Tensor, probs: Tensor, least: float) -> Tensor:
     The true class ``k`` gets :math:`\tilde y_k = \max(\tau, p_k)`; the others share the rest in
     the network's own proportions, :math:`\tilde y_j = p_j (1 - \tilde y_k) / (1 - p_k)`.
 
+    Where nobody annotated, the network's answer stands: a critic that finds the same on both
+    sides learns nothing there. A hole would give the expert away.
+
     Args:
-        truth: one-hot ``(B, K, *S)``.
+        truth: one-hot ``(B, K, *S)``, all 0 where nobody annotated.
         probs: the network's probabilities ``(B, K, *S)``.
         least: :math:`\tau`; at 1 the mask stays as it is.
     """
     true = (truth * probs).sum(1, keepdim=True)
     top = true.clamp(min=least)
     others = (1 - truth) * probs * ((1 - top) / (1 - true).clamp(min=1e-6))
-    return truth * top + others * truth.sum(1, keepdim=True)
+    return (truth * top + others).where(truth.any(1, keepdim=True), probs)

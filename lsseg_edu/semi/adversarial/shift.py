@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from lsseg_edu.data import IGNORE, Cohort, Task, load
+from lsseg_edu.data.task import maps
 
 
 def scanner_shift(seed: int = 0, labelled_target: int | None = 0, cohort: str = "cardiac") -> Task:
@@ -46,9 +47,10 @@ def scanner_shift(seed: int = 0, labelled_target: int | None = 0, cohort: str = 
         )
     train = _join(a.of(source), b.of(target))
     hidden = torch.isin(train.subjects, target[given:])
-    labels = train.labels.clone()
-    labels[hidden] = IGNORE
-    return replace(split, train=train).supervise(labels)
+    left = {"labels": train.labels, **{key: train.extras[key] for key in maps(train)}}
+    for key, value in left.items():
+        value[hidden] = IGNORE if key == "labels" else 0
+    return replace(split, train=train).supervise(**left)
 
 
 def _join(first: Cohort, second: Cohort) -> Cohort:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from lsseg_edu import losses
 from lsseg_edu.networks.blocks import conv, project, resize
 from lsseg_edu.networks.build import build
-from lsseg_edu.semi.adversarial.discriminator import Adversarial, one_hot, verdict_loss
-from lsseg_edu.semi.adversarial.segmentation_gan import soften
+from lsseg_edu.semi.adversarial.segmentation_gan import SegmentationGAN
 
 
 class Sweep(nn.Module):
@@ -27,11 +24,18 @@ class Sweep(nn.Module):
     Args:
         channels: of the features; half of them are written on the way down, half on the way up.
 
+    Raises:
+        ValueError: an odd number of channels.
+
     Reference: Hochreiter, Schmidhuber, "Long Short-Term Memory", Neural Computation 1997.
     """
 
     def __init__(self, channels: int):
         super().__init__()
+        if channels % 2:
+            raise ValueError(
+                f"Two directions share the channels: take an even number, not {channels}."
+            )
         self.lstm = nn.LSTM(channels, channels // 2, bidirectional=True)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -76,7 +80,7 @@ def spine_net(problem, seed: int = 0, **sizes) -> SpineNet:
     return build(SpineNet, problem, seed, **sizes)
 
 
-class SpineGAN(Adversarial):
+class SpineGAN(SegmentationGAN):
     r"""A recurrent segmenter learns the masks, and to draw masks that a critic believes.
 
     .. math::
@@ -94,37 +98,17 @@ class SpineGAN(Adversarial):
     Args:
         net: the segmenter; ``for_task`` makes a :class:`SpineNet`.
         critic: sees ``K`` channels; its verdict is on the whole mask.
-        weight: :math:`\lambda`; at 0 the recurrent network alone, which is not the book's U-Net.
-        soft: as for :class:`.SegmentationGAN`.
-        **options: ``rate`` and ``smooth`` of :class:`.Adversarial`.
+        **options: those of :class:`.SegmentationGAN`. ``weight=0`` leaves the recurrent network
+            alone, which is not the book's U-Net.
     """
 
-    sizes = {"levels": 4}
-
-    def __init__(self, net: nn.Module, critic: nn.Module, weight=0.1, soft: float = 0.9, **options):
-        super().__init__(net, critic, weight, **options)
-        self.soft = soft
+    sees = "masks"
 
     @staticmethod
     def segmenter(task, seed: int) -> nn.Module:
         """The recurrent network instead of the U-Net."""
         return spine_net(task, seed=seed)
 
-    def loss(self, batch) -> dict[str, Tensor]:
-        """``supervised``, and ``adversarial``: the network's masks should pass for real ones."""
-        logits = self.net(batch.labelled.images)
-        fooled = verdict_loss(self.critic.whole(logits.softmax(1)), 1.0)
-        return {
-            "supervised": losses.dice_ce(logits, batch.labelled.labels),
-            "adversarial": self.weight * fooled,
-        }
-
-    def critic_loss(self, batch) -> dict[str, Tensor]:
-        """``real`` masks to be believed, ``fake`` ones not."""
-        with torch.no_grad():
-            probs = self.net(batch.labelled.images).softmax(1)
-        masks = soften(one_hot(batch.labelled.labels, probs.shape[1]), probs, self.soft)
-        return {
-            "real": verdict_loss(self.critic.whole(masks), 1 - self.smooth),
-            "fake": verdict_loss(self.critic.whole(probs), 0.0),
-        }
+    def judge(self, masks: Tensor, images: Tensor) -> Tensor:
+        """One logit ``(B,)`` for each mask ``(B, K, *S)``; the images are not looked at."""
+        return self.critic.whole(masks)

@@ -55,6 +55,11 @@ def paste(values: Tensor, box: Tensor) -> Tensor:
         values: images or predictions ``(B, C, *S)``, or labels ``(B, *S)``. Call it with the same
             ``box`` on all that belongs together.
         box: ``(B, 1, *S)`` booleans of :func:`boxes`.
+
+    Raises:
+        ValueError: a batch of one, whose only image would be pasted into itself.
     """
+    if len(values) < 2:
+        raise ValueError("CutMix pastes from another image: use a batch of at least two.")
     box = box if values.ndim == box.ndim else box[:, 0]
     return torch.where(box, values.roll(-1, 0), values)

@@ -94,7 +94,12 @@ class Mixing:
         Args:
             images: ``(B, C, *S)``.
             generator: on the device of ``images``; by default the global random state.
+
+        Raises:
+            ValueError: a batch of one, whose only image would be mixed with itself.
         """
+        if len(images) < 2:
+            raise ValueError("A mixture needs another image: use a batch of at least two.")
         size, batch = images.shape[2:], len(images)
         draws = torch.rand(2 + len(size), batch, generator=generator, device=images.device)
         taken, box = draws[0] / 2, torch.ones_like(images[:, :1], dtype=torch.bool)

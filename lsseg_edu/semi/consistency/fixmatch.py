@@ -76,6 +76,7 @@ class FixMatch(MeanTeacher):
     @torch.no_grad()
     def labels_of(self, images: Tensor) -> Tensor:
         """The teacher's classes ``(B, *S)``, IGNORE where it is less sure than ``tau``."""
+        self.teacher.eval()  # labels are given without dropout, if the network has any
         return confident(self.teacher(images).softmax(1), self.tau)
 
     def harden(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,9 @@ class MIClustering(Method):
         L = L_{sup} - w(t)\, \lambda\, \frac{1}{|U|} \sum_{u \in U} I(P^u)
             + w(t)\, \mu\, \overline{\big(f(x) - T^{-1} f(Tx)\big)^2} .
 
-    ``U`` holds 0 and the neighbours. :math:`I` is large if one assignment predicts the other
-    **and** all clusters are used: at most :math:`\ln C`, at constant answers 0. So this
+    ``U`` holds 0 and the neighbours. As either image might have come first, :math:`P` is replaced
+    by :math:`(P + P^\top)/2`, as by Ji et al. :math:`I` is large if one assignment predicts the
+    other **and** all clusters are used: at most :math:`\ln C`, at constant answers 0. So this
     consistency cannot be bought with "background everywhere". Cluster numbers have no meaning;
     the last term aligns the classes, which have.
 

@@ -36,7 +36,7 @@ class SRCMT(MeanTeacher):
         **options: those of :class:`.MeanTeacher`.
 
     Raises:
-        ValueError: a network whose features cannot be seen.
+        ValueError: a network whose features cannot be seen; a batch of one image.
     """
 
     def __init__(self, net: nn.Module, relation: float = 1.0, **options):
@@ -61,6 +61,8 @@ class SRCMT(MeanTeacher):
 
 @full_precision
 def relations(features: Tensor) -> Tensor:
-    """Row-normalised Gram matrix ``(B, B)`` of features ``(B, C, *S)``."""
+    """Row-normalised Gram matrix ``(B, B)`` of features ``(B, C, *S)``, ``B`` at least 2."""
+    if len(features) < 2:
+        raise ValueError("Relations are between images: use a batch of at least two.")
     rows = features.float().flatten(1)
     return F.normalize(rows @ rows.T, dim=1)

@@ -17,7 +17,7 @@ def superpixel_maps(cohort: Cohort, scale=50.0, sigma=0.5, smallest=25, largest=
         sigma: Gaussian smoothing before, in pixels.
         smallest: pixels; smaller regions are merged. ALPNet's 400 pixels of 256 x 256 are 25 of
             64 x 64.
-        largest: fraction of the image; larger regions (the air around a body) become 0, none.
+        largest: fraction of the image; larger regions (an empty background) become 0, none.
 
     Returns:
         Numbers from 1 in each slice; 0 where there is no superpixel.
@@ -32,7 +32,7 @@ def superpixel_maps(cohort: Cohort, scale=50.0, sigma=0.5, smallest=25, largest=
     if cohort.dims != 2:
         raise ValueError("Superpixels are made of slices: give a 2D cohort.")
     images = cohort.images[:, 0].cpu()
-    low, high = (images.flatten(1).quantile(q, 1).view(-1, 1, 1) for q in (0.01, 0.99))
+    low, high = images.flatten(1).quantile(torch.tensor([0.01, 0.99]), 1)[..., None, None]
     images = ((images - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).numpy()
     found = [felzenszwalb(x, scale, sigma, smallest) + 1 for x in images]
     found = torch.stack([torch.from_numpy(x) for x in found]).long()
