@@ -56,18 +56,21 @@ def images(
     height, width = images.shape[2:]
     titles = [textwrap.fill(str(title), int(12 * cell)) for title in titles or [""] * len(images)]
     lines = max(title.count("\n") + (title != "") for title in titles)
-    size = {"width": cell * columns, "height": rows * (cell * height / width + 0.2 * lines)}
-    size["height"] += 0.35 * (names is not None)
-    fig, axes = subplots(rows, columns, squeeze=False, **size)
+    handles = [] if names is None else _handles(names, labels, predictions, fill)
+    across = _fitting(handles, cell * columns)
+    high = rows * (cell * height / width + 0.2 * lines) + 0.08 * (lines > 0)
+    high += 0.15 + 0.2 * -(-len(handles) // across) if handles else 0
+    fig, axes = subplots(rows, columns, squeeze=False, width=cell * columns, height=high)
     for ax in axes.flat:
         ax.axis("off")
+        ax.set_anchor("S")  # what height is left over belongs to the titles
     for i, ax in enumerate(axes.flat[: len(images)]):
         label = None if labels is None else labels[i]
         prediction = None if predictions is None else predictions[i]
         overlay(ax, images[i], label, prediction, fill=fill, hatch=hatch)
         ax.set_title(titles[i])
-    if names is not None:
-        _legend(fig, names, labels, predictions, fill)
+    if handles:
+        fig.legend(handles=handles, loc="outside lower center", ncols=across)
     return figure(fig, alt)
 
 
@@ -138,7 +141,8 @@ def _hatch(ax, mask):
     area.set_edgecolor("#FFFFFF80")
 
 
-def _legend(fig, names, labels, predictions, fill):
+def _handles(names, labels, predictions, fill) -> list:
+    """What the legend shows: the classes that occur, and which mask is an area or a line."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -151,4 +155,13 @@ def _legend(fig, names, labels, predictions, fill):
     if labels is not None and predictions is not None:
         handles.append(Patch(facecolor="#BBBBBB", label="area: truth"))
         handles.append(Line2D([], [], color="#333333", label="line: prediction"))
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
+    return handles
+
+
+def _fitting(handles, width: float) -> int:
+    """How many columns of a legend fit into ``width`` inches."""
+    inches = [0.65 + 0.07 * len(handle.get_label()) for handle in handles]
+    for columns in range(len(handles), 1, -1):
+        if sum(max(inches[i::columns]) for i in range(columns)) <= width:
+            return columns
+    return 1
