@@ -7,6 +7,14 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+"""The layers that drop units or channels at random."""
+
+
+def drops(net: nn.Module) -> bool:
+    """Whether ``net`` has a dropout layer that drops anything."""
+    return any(isinstance(layer, DROPOUT) and layer.p > 0 for layer in net.modules())
+
 
 def conv(
     dims: int, inputs: int, outputs: int, kernel=3, stride=1, dilation=1, act="relu"

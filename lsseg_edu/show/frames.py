@@ -12,11 +12,15 @@ LADDER = (
 )
 """Scale and WebP quality of the frames, from fine to coarse; the first that fits is taken."""
 
+FEW = 32
+"""Colours that suffice for the lines and letters of a chart."""
+
 
 def encode(images, room: int) -> list[bytes]:
     """Encode Pillow images as files that together take at most ``room`` bytes in base64.
 
-    Sharp PNGs if they fit, else WebP, which keeps the colours of the classes at any size.
+    Sharp PNGs if they fit. Else, frame by frame, the smaller of a PNG of few colours (which a
+    chart will be) and a WebP (a photograph, whose classes keep their colours at any size).
 
     Raises:
         ValueError: even the coarsest frames are too large.
@@ -25,7 +29,7 @@ def encode(images, room: int) -> list[bytes]:
     if _size(sharp) <= room:
         return sharp
     for scale, quality in LADDER:
-        files = [_webp(image, scale, quality) for image in images]
+        files = [_smaller(image, scale, quality) for image in images]
         if _size(files) <= room:
             return files
     raise ValueError(
@@ -38,8 +42,8 @@ def _size(files) -> int:
     return sum(4 * -(-len(file) // 3) for file in files)
 
 
-def _webp(image, scale, quality) -> bytes:
-    buffer = io.BytesIO()
+def _smaller(image, scale, quality) -> bytes:
     small = image.resize([round(scale * side) for side in image.size])
-    small.save(buffer, "WEBP", quality=quality)
-    return buffer.getvalue()
+    webp = io.BytesIO()
+    small.save(webp, "WEBP", quality=quality)
+    return min(webp.getvalue(), png(small, FEW), key=len)

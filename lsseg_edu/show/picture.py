@@ -55,7 +55,7 @@ def figure(figure, alt: str) -> Picture:
     return Picture(figure, alt)
 
 
-def png(image) -> bytes:
+def png(image, colours: int = 256) -> bytes:
     """The image as a PNG with a palette: sharp lines at a third of the size.
 
     The palette covers all colours that occur, the rare ones too: a small organ keeps its own.
@@ -63,7 +63,7 @@ def png(image) -> bytes:
     from PIL.Image import Quantize
 
     buffer = io.BytesIO()
-    palette = image.quantize(256, method=Quantize.MAXCOVERAGE, dither=0)
+    palette = image.quantize(colours, method=Quantize.MAXCOVERAGE, dither=0)
     palette.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 

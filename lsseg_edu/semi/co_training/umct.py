@@ -9,12 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsseg_edu import losses
+from lsseg_edu.networks.blocks import drops
 from lsseg_edu.semi.co_training.asymmetric import asymmetric_unet
 from lsseg_edu.semi.co_training.planes import InView, need_volumes
 from lsseg_edu.semi.consistency import sigmoid_rampup
 from lsseg_edu.train import Method
-
-DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
 
 class UMCT(Method):
@@ -64,7 +63,7 @@ class UMCT(Method):
                 f"UMCT compares at least 2 views in at least 2 passes, not {len(nets)} in {passes}."
             )
         for net in nets:
-            if not any(isinstance(m, DROPOUT) and m.p > 0 for m in net.modules()):
+            if not drops(net):
                 raise ValueError(
                     "A view's doubt is measured with dropout, and one of the networks has none: "
                     "build it with dropout, e.g. asymmetric_unet(task, dropout=0.1)."

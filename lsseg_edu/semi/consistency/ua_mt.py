@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lsseg_edu.networks.blocks import drops
 from lsseg_edu.semi.consistency.mean_teacher import MeanTeacher
 from lsseg_edu.semi.consistency.rampup import sigmoid_rampup
 
@@ -42,8 +43,7 @@ class UAMT(MeanTeacher):
     """
 
     def __init__(self, net: nn.Module, passes: int = 4, **options):
-        dropouts = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
-        if not any(isinstance(m, dropouts) and m.p > 0 for m in net.modules()):
+        if not drops(net):
             raise ValueError(
                 "UA-MT measures uncertainty with dropout, and this network has none: "
                 "build it with dropout, e.g. networks.unet(task, dropout=0.1)."

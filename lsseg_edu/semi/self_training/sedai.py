@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 from lsseg_edu import networks
 from lsseg_edu.data import Task
+from lsseg_edu.networks.blocks import DROPOUT, drops
 from lsseg_edu.semi.self_training.pseudo_label import SelfTrained, unlabelled_images
 from lsseg_edu.semi.self_training.teacher_student import TeacherStudent, divergence
 from lsseg_edu.train import Budget, Method, Supervised, fit
-
-DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
 
 class UncertaintyWeighted(TeacherStudent):
@@ -44,7 +43,7 @@ class UncertaintyWeighted(TeacherStudent):
     """
 
     def __init__(self, net: nn.Module, teacher: Method, passes: int = 4, weight: float = 1.0):
-        if not any(isinstance(m, DROPOUT) and m.p > 0 for m in teacher.modules()):
+        if not drops(teacher):
             raise ValueError(
                 "The teacher's doubt is measured with dropout, and its network has none: train "
                 "one that has, e.g. networks.unet(task, dropout=0.1)."

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lsseg_edu import losses, networks
 from lsseg_edu.networks import Shape
-from lsseg_edu.semi.uncertainty.mc_dropout import DROPOUT, has_dropout
+from lsseg_edu.networks.blocks import DROPOUT
+from lsseg_edu.semi.uncertainty.mc_dropout import has_dropout
 from lsseg_edu.semi.uncertainty.sampled import Sampled
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from lsseg_edu import networks
+from lsseg_edu.networks.blocks import DROPOUT, drops
 from lsseg_edu.semi.uncertainty.sampled import Sampled
-
-DROPOUT = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
 
 class MCDropout(Sampled):
@@ -55,7 +54,7 @@ class MCDropout(Sampled):
 
 def has_dropout(net: nn.Module) -> None:
     """Refuse a network whose passes would not differ."""
-    if not any(isinstance(m, DROPOUT) and m.p > 0 for m in net.modules()):
+    if not drops(net):
         raise ValueError(
             "MC passes differ by their dropout, and this network has none: build it with some, "
             "e.g. networks.unet(task, dropout=0.1)."
