@@ -68,13 +68,13 @@ show.bars(
 # ## All arms
 #
 # Choose a protocol. The bar is the difference to the baseline, seed by seed, with its 95 % interval; it is pale where
-# the interval contains zero, that is, where these runs do not decide.
+# the interval contains zero, that is, where these runs do not decide. Arms of fewer than three runs are left out.
 
 
 # %%
 def arms(protocol):
     baseline = study.protocol(protocol).baseline
-    lines = [line for line in study.summary(results, protocol) if line.difference]
+    lines = [x for x in study.summary(results, protocol) if x.difference and x.seeds >= 3]
     bars = {line.method: tuple(100 * x for x in line.difference) for line in lines}
     return show.bars(
         bars,
@@ -109,7 +109,7 @@ Markdown("\n\n".join(tables))
 # %%
 for name in present:
     for line in study.summary(results, name):
-        if line.verdict in ("worse", "undecided"):
+        if line.verdict in ("worse", "undecided") and line.seeds >= 3:
             d = line.difference
             print(
                 f"{name:<18} {line.method:<24} {100 * d.mean:+5.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}]  {line.verdict}"

@@ -16,6 +16,8 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        if np.isinf(self.high):
+            return f"{self.mean:.3f} (one run)"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 

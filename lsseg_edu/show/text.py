@@ -39,6 +39,7 @@ def scoreboard(lines) -> Markdown:
         if line.difference is not None:
             d = line.difference
             change = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}] {line.verdict}"
+            change = f"{d.mean:+.3f} (one run)" if line.seeds == 1 else change
         closed = "" if line.closed is None else f"{line.closed:.0%}"
         rows.append(
             f"| {name} | {line.dice} | {line.seeds} | {change} | {closed} | {line.hd95:.1f} "

@@ -18,8 +18,8 @@ class Line:
         seeds: number of runs.
         dice: mean test Dice and its 95 % interval over seeds.
         difference: the same of the seed-by-seed difference to the baseline; None for itself.
-        closed: fraction of the gap between baseline and full labels that it closes; None where
-            one of the two is missing.
+        closed: fraction of the gap between baseline and full labels that it closes, over the
+            seeds that all three have; None if there are none.
         hd95: mean over seeds.
         seconds: mean over seeds.
     """
@@ -70,9 +70,10 @@ def gap_closed(method: float, baseline: float, full: float) -> float:
 def _line(key, protocol, mine, base, full, baseline) -> Line:
     pairs = [mine[s]["dice"] - base[s]["dice"] for s in mine if s in base]
     dice = interval_over_seeds([r["dice"] for r in mine.values()])
-    closed = None
-    if base and full and key != baseline:
-        closed = gap_closed(dice.mean, _mean(base, "dice"), _mean(full, "dice"))
+    shared, closed = mine.keys() & base.keys() & full.keys(), None
+    if shared and key != baseline:
+        arms = ({s: arm[s] for s in shared} for arm in (mine, base, full))
+        closed = gap_closed(*(_mean(arm, "dice") for arm in arms))
     difference = interval_over_seeds(pairs) if pairs and key != baseline else None
     hd95, seconds = _mean(mine, "hd95"), _mean(mine, "seconds")
     return Line(key, protocol, len(mine), dice, difference, closed, hd95, seconds)
