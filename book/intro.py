@@ -110,7 +110,9 @@ show.taxonomy()
 # A claim with its uncertainty. This is the table of the first method of Part I, from the stored results:
 
 # %%
-show.scoreboard(study.summary(study.read(), "cardiac-3"))
+arms = ("full-labels", "mean-teacher", "mean-teacher:weight=0", "supervised")
+lines = study.summary(study.read(), "cardiac-3")
+show.scoreboard([line for line in lines if line.method in arms])
 
 # %% [markdown]
 # *Runs* differ in their seed, and each seed draws other labelled patients. The interval of the difference is
