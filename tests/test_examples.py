@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 
+import matplotlib.pyplot as plt
 import pytest
 
 import lsseg_edu
@@ -22,4 +23,5 @@ def modules_with_examples():
 def test_examples_of_the_docstrings(name):
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(importlib.import_module(name), optionflags=options)
+    plt.close("all")
     assert result.attempted and not result.failed
