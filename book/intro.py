@@ -83,9 +83,9 @@ show.taxonomy()
 #   lab](labs/01_first_mean_teacher).
 # - **You build.** One technique is one file of a screen: reference, equation, mechanism. Take the file, or call it: the
 #   library `lsseg_edu` is what the chapters import ([API](api)).
-# - **You do research.** The [scoreboard](scoreboard/scoreboard) compares methods under frozen protocols. Add a
-#   row, or find the row that contradicts you. [Measuring honestly](foundations/measuring) says what we take for
-#   evidence.
+# - **You do research.** The [scoreboard](scoreboard/scoreboard) compares methods under frozen protocols, and
+#   [one page](scoreboard/unlabelled) says what unlabelled images buy. Add a row, or find the row that
+#   contradicts you. [Measuring honestly](foundations/measuring) says what we take for evidence.
 #
 # ## How to use it
 #
