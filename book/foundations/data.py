@@ -145,7 +145,7 @@ print(
 results, gaps = study.read(), {}
 for name in study.PROTOCOLS:
     lines = {line.method: line for line in study.summary(results, name)}
-    if study.protocol(name).weaken is None and "full-labels" in lines:
+    if study.protocol(name).weaken is None and {"supervised", "full-labels"} <= lines.keys():
         few, full = lines["supervised"], lines["full-labels"]
         gaps[name] = tuple(100 * x for x in full.difference)
         print(f"{name:<12} few labels {few.dice}   all labels {full.dice}")
