@@ -199,3 +199,7 @@ def test_frames_become_coarser_until_they_fit():
 def test_explore_refuses(choices, message):
     with pytest.raises(ValueError, match=message):
         show.explore(ramp, alt="x", **choices)
+
+
+def test_an_empty_scoreboard_says_so():
+    assert "Nothing has been run" in show.scoreboard([]).data

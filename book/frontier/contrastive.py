@@ -547,7 +547,8 @@ show.curves(
 # %% [markdown]
 # ## What the scoreboard says
 #
-# The [scoreboard](../scoreboard/scoreboard) has each of the four with several seeds. *Supervised, longer* is
+# The [scoreboard](../scoreboard/scoreboard) repeats this with several seeds; which of the four have no line below
+# have not been run yet. *Supervised, longer* is
 # the baseline with twice the steps: what the time of a pre-training buys when it is simply spent on the labels.
 # (SimCLRv2 spends three trainings, two of them on a bigger network.)
 

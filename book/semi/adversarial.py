@@ -661,7 +661,8 @@ show.curves(
 #
 # The [scoreboard](../scoreboard/scoreboard) repeats the comparison with full trainings and several draws of the labelled
 # patients. *Supervised, longer* spends more steps on the labelled images, which is fair to put beside methods that train
-# two networks; `mean-teacher (weight=0)` shows what averaging weights is worth without any other idea.
+# two networks; `mean-teacher (weight=0)` shows what averaging weights is worth without any other idea. What has no line
+# has not been run yet.
 
 # %%
 results = study.read()
@@ -685,7 +686,7 @@ table("cardiac-shift", "zhang-cyclegan3d", *references)
 
 # %% [markdown]
 # Read the intervals before the means. In the first table, separate two questions: does a critic help a *supervised* network
-# (the first two methods, which use no unlabelled image), and do unlabelled images help through it (the last three)? Spine-GAN
+# (the adversarial loss and Spine-GAN use no unlabelled image), and do unlabelled images help through it (Hung, DAN, ASDNet)? Spine-GAN
 # brings another network along, so its difference to the baseline is not the critic's alone. An interval that contains
 # zero means that these runs do not show a gain, and adversarial terms with small weights are often of that kind: they
 # change the look of the answer more than its Dice, and Dice, as we saw at the beginning, does not see looks. The column HD95

@@ -571,7 +571,7 @@ show.code(UMCT)
 # ## What the scoreboard says
 #
 # The [scoreboard](../scoreboard/scoreboard) repeats this with several draws of the labelled subjects, in full
-# trainings. First the methods for slices, with three labelled patients. The rows with `agree=0 resist=0`, where they are there,
+# trainings; what has no line has not been run yet. First the methods for slices, with three labelled patients. The rows with `agree=0 resist=0`, where they are there,
 # are the controls: as many networks, no exchange. *Supervised, longer* is what twice the time buys when it is
 # spent on the labelled images.
 

@@ -678,7 +678,7 @@ for line in study.summary(results, "cardiac-3", baseline="supervised-longer"):
         )
 
 # %% [markdown]
-# Read the verdicts of these lines, not the means of the table. (A single run has no interval: *inf*.) *Undecided* means that these draws of three patients do
+# Read the verdicts of these lines, not the means of the table. *Undecided* means that these draws of three patients do
 # not tell; with few seeds it takes a large effect to be told from luck. Where a method is *worse*, think of the
 # bars of confirmation bias: a weak teacher's mistakes were taught with the energy of two trainings. Self-training lives on its first
 # teacher. It was made for settings where that one is good already and unlabelled images are plenty; three patients are the hard case.

@@ -27,6 +27,8 @@ def code(thing) -> Markdown:
 
 def scoreboard(lines) -> Markdown:
     """Lines of :func:`lsseg_edu.study.summary` as a table, every number with its spread."""
+    if not lines:
+        return Markdown("*Nothing has been run under this protocol yet.*")
     rows = [
         "| method | test Dice, mean [95 % interval] | runs | difference to baseline | "
         "gap closed | HD95 | minutes |",
