@@ -99,7 +99,7 @@ def closed(protocol, who):
     best, (most, low, high) = max(bars.items(), key=lambda item: item[1][0])
     return show.bars(
         bars,
-        xlabel=f"gap to all labels closed (%), {PROTOCOLS[protocol]}",
+        xlabel="gap closed (%)",
         alt=f"{PROTOCOLS[protocol]}, {who}: share of the gap closed by {len(bars)} arms; the largest is "
         f"{best} with {most:.0f} % (interval {low:.0f} to {high:.0f}).",
     )
