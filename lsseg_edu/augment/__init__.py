@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "flow": ["compose", "displaced", "folded", "integrate", "jacobian"],
         "geometry": [
             "affine_grid",
             "crop",

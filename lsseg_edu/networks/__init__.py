@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dense_unet": ["DenseUNet", "dense_unet"],
         "fcn": ["FCN", "fcn"],
         "pspnet": ["PSPNet", "pspnet"],
+        "registration": ["RegistrationNet", "registration"],
         "resnet": ["ResNet", "ResNetEncoder", "resnet"],
         "segnet": ["SegNet", "segnet"],
         "unet": ["UNet", "unet"],
