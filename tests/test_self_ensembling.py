@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from probes import batch, inputs, outputs
 from torch import nn
 
 from lsseg_edu import networks
@@ -18,7 +19,7 @@ from lsseg_edu.semi.consistency.src_mt import SRCMT, relations
 from lsseg_edu.semi.consistency.tcsm import TCSM
 from lsseg_edu.semi.consistency.temporal_ensembling import TemporalEnsembling
 from lsseg_edu.semi.consistency.transforms import AffineView, Chain, Dihedral
-from lsseg_edu.train import Batch, Budget, Part, fit
+from lsseg_edu.train import Budget, fit
 
 EMA = [CuiMeanTeacher, TCSM, ExtremeConsistency, MMTPSM, SRCMT]
 
@@ -33,32 +34,11 @@ def unet(dims=2):
     return networks.unet(networks.Shape(1, 3, dims), width=4)
 
 
-def batch(*size, progress=1.0, items=4):
-    torch.manual_seed(1)
-    images, labels = torch.randn(items, 1, *size), torch.randint(0, 3, (items, *size))
-    index = torch.arange(items)
-    labelled = Part(images, labels, index, index, {})
-    return Batch(labelled, Part(images.flip(0) + 1, None, index, index, {}), progress)
-
-
 def disturb(net, amount=0.5):
     torch.manual_seed(2)
     with torch.no_grad():
         for p in net.parameters():
             p += amount * torch.randn_like(p)
-
-
-def outputs(module):
-    """What the module returns from now on, call by call."""
-    seen = []
-    module.register_forward_hook(lambda m, x, out: seen.append(out))
-    return seen
-
-
-def inputs(module):
-    seen = []
-    module.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
-    return seen
 
 
 # Pi model

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from probes import batch, inputs, outputs
 from scipy import stats
 from torch import nn
 
@@ -18,7 +19,7 @@ from lsseg_edu.semi.consistency.entropy_min import EntropyMinimisation, entropy_
 from lsseg_edu.semi.consistency.fixmatch import FixMatch, confident, pseudo_loss
 from lsseg_edu.semi.consistency.mi_cluster import MIClustering
 from lsseg_edu.semi.consistency.unimatch import UniMatch
-from lsseg_edu.train import Batch, Budget, Part, fit
+from lsseg_edu.train import Budget, fit
 
 
 def conv(dims=2, kernel=3, seed=0):
@@ -29,27 +30,6 @@ def conv(dims=2, kernel=3, seed=0):
 
 def unet(dims=2, dropout=0.0):
     return networks.unet(networks.Shape(1, 3, dims), width=4, dropout=dropout)
-
-
-def batch(*size, progress=1.0, items=4):
-    torch.manual_seed(1)
-    images, labels = torch.randn(items, 1, *size), torch.randint(0, 3, (items, *size))
-    index = torch.arange(items)
-    none = torch.full_like(labels, IGNORE)
-    labelled = Part(images, labels, index, index, {})
-    return Batch(labelled, Part(images.flip(0) + 1, none, index, index, {}), progress)
-
-
-def outputs(module):
-    seen = []
-    module.register_forward_hook(lambda m, x, out: seen.append(out))
-    return seen
-
-
-def inputs(module):
-    seen = []
-    module.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
-    return seen
 
 
 # Entropy minimisation
