@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "erasing": ["cutout", "erase", "rectangle"],
         "flow": ["compose", "displaced", "folded", "integrate", "jacobian"],
         "geometry": [
             "affine_grid",
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "warp_labels",
         ],
         "intensity": ["bias_field", "blur", "contrast", "gamma", "noise"],
+        "mix": ["beta", "mixup"],
         "recipe": ["Augment"],
         "smooth": ["smooth_field"],
     },

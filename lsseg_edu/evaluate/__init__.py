@@ -8,5 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "report": ["Report", "evaluate", "score"],
         "calibration": ["expected_calibration_error"],
         "intervals": ["interval_over_seeds", "paired_bootstrap"],
+        "topology": ["betti_error", "betti_numbers"],
+        "plausibility": ["Rules", "implausible"],
     },
 )

@@ -6,10 +6,15 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lsseg_edu.data import Task, annotate, load, phantoms, public
 from lsseg_edu.inaccurate.noise.models import corrupt
 from lsseg_edu.semi.adversarial.shift import scanner_shift
+from lsseg_edu.semi.augmentation.ea_gan import paired_scanners
+from lsseg_edu.semi.curriculum.dasl import with_annotator
 from lsseg_edu.semi.few_shot.episodes import few_shot_task, few_shot_upper
+from lsseg_edu.semi.priors.constraints.size import tagged
 from lsseg_edu.train import Budget
 
 
@@ -96,6 +101,23 @@ def _shots(n: int) -> Protocol:
     )
 
 
+def _beside(name: str, cohort: str, words: str, give: Callable[[Task, Tensor], Task]) -> Protocol:
+    """Few masks, and something else that an annotator tells of every training image."""
+    labelled = phantoms.FEW[cohort]
+
+    def full() -> Task:
+        return _full(cohort, 64, 2)
+
+    return Protocol(
+        name,
+        cohort,
+        labelled,
+        words,
+        problem=lambda seed: give(full().keep(labelled, seed), full().train.labels),
+        reference=lambda seed: full(),
+    )
+
+
 def _noise(kind: str, level: float):
     return lambda task, seed: corrupt(task, kind, level, seed)
 
@@ -116,6 +138,18 @@ PROTOCOLS = {
             None,
             problem=scanner_shift,
             reference=lambda seed: scanner_shift(seed, labelled_target=None),
+        ),
+        Protocol(
+            "brain-paired",
+            "brain",
+            None,
+            problem=paired_scanners,
+            reference=lambda seed: paired_scanners(seed, labelled_target=None),
+        ),
+        _beside("lesions-active", "lesions", "masks on request", with_annotator),
+        _beside("cardiac-tags", "cardiac", "image tags", tagged),
+        Protocol(
+            "lesions-tags", "lesions", None, "tags and severity", baseline="tang-attention-cl"
         ),
         Protocol("lesions-points", "lesions", 20, "one point a lesion", _points, baseline="pce"),
         Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles, baseline="pce"),

@@ -29,7 +29,8 @@ class Atlas(nn.Module):
         classes: ``K``.
 
     Raises:
-        ValueError: nothing labelled, or images and labels of different sizes.
+        ValueError: nothing labelled, images and labels of different sizes, a label that is none
+            of the ``K`` classes.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, classes: int):
@@ -40,6 +41,11 @@ class Atlas(nn.Module):
             raise ValueError(
                 f"Atlas images {tuple(images.shape)} and labels {tuple(labels.shape)} must agree "
                 f"in number and size."
+            )
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"Atlas labels must be 0 to {classes - 1} at every pixel, and there are "
+                f"{int(labels.min())} to {int(labels.max())}: label the atlas completely."
             )
         self.classes = classes
         self.register_buffer("images", images)
