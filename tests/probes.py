@@ -1,7 +1,9 @@
 """What several test files need to look into a method: a random batch, and what modules see."""
 
 import torch
+from torch import nn
 
+from lsseg_edu.augment import smooth_field
 from lsseg_edu.data import IGNORE
 from lsseg_edu.train import Batch, Part
 
@@ -28,3 +30,32 @@ def inputs(module):
     seen = []
     module.register_forward_pre_hook(lambda m, x: seen.append(x[0]))
     return seen
+
+
+def net(dims=2):
+    """Two convolutions, one channel to three classes, always the same weights."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d if dims == 2 else nn.Conv3d
+    return nn.Sequential(conv(1, 4, 3, padding=1), nn.ReLU(), conv(4, 3, 1))
+
+
+def weights(network):
+    """All weights of a network in one row."""
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+class Fixed(nn.Module):
+    """A registration network that always gives the same velocity ``(1, *S, D)``."""
+
+    def __init__(self, velocity):
+        super().__init__()
+        self.velocity = nn.Parameter(velocity)
+
+    def forward(self, moving, fixed):
+        return self.velocity.expand(len(moving), *self.velocity.shape[1:])
+
+
+def wave(strength=0.1, size=32, seed=0):
+    """A smooth velocity ``(1, size, size, 2)``."""
+    draw = torch.Generator().manual_seed(seed)
+    return strength * smooth_field(torch.zeros(1, 1, size, size), 2, 2, draw).movedim(1, -1)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from probes import Fixed, wave
 from torch import nn
 
 from lsseg_edu import networks
@@ -29,22 +30,6 @@ from lsseg_edu.train import Batch, Budget, Part, fit
 
 QUIET = {"progress": False, "device": "cpu"}
 FEW = Budget("smoke", steps=2, batch=2)
-
-
-class Fixed(nn.Module):
-    """A registration network that always gives the same velocity ``(1, *S, D)``."""
-
-    def __init__(self, velocity):
-        super().__init__()
-        self.velocity = nn.Parameter(velocity)
-
-    def forward(self, moving, fixed):
-        return self.velocity.expand(len(moving), *self.velocity.shape[1:])
-
-
-def wave(strength=0.1, size=32, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    return strength * smooth_field(torch.zeros(1, 1, size, size), 2, 2, draw).movedim(1, -1)
 
 
 def scene(n=2, size=32):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from probes import Fixed, wave
 from torch import nn
 
 from lsseg_edu import losses, networks
@@ -41,22 +42,6 @@ from lsseg_edu.train import Batch, Budget, Part, Supervised, fit
 
 QUIET = {"progress": False, "device": "cpu"}
 FEW = Budget("smoke", steps=2, batch=2)
-
-
-class Fixed(nn.Module):
-    """A registration network that always gives the same velocity ``(1, *S, D)``."""
-
-    def __init__(self, velocity):
-        super().__init__()
-        self.velocity = nn.Parameter(velocity)
-
-    def forward(self, moving, fixed):
-        return self.velocity.expand(len(moving), *self.velocity.shape[1:])
-
-
-def wave(strength=0.1, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    return strength * smooth_field(torch.zeros(1, 1, 32, 32), 2, 2, draw).movedim(1, -1)
 
 
 STILL = torch.zeros(1, 32, 32, 2)

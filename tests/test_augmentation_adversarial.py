@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from probes import net, weights
 from sklearn.decomposition import PCA
-from torch import nn
 
 from lsseg_edu import losses, networks
 from lsseg_edu.augment import Augment, displaced, folded, integrate, warp, warp_labels
@@ -38,22 +38,12 @@ QUIET = {"progress": False, "device": "cpu"}
 FEW = Budget("smoke", steps=2, batch=4)
 
 
-def net(dims=2):
-    torch.manual_seed(0)
-    conv = nn.Conv2d if dims == 2 else nn.Conv3d
-    return nn.Sequential(conv(1, 4, 3, padding=1), nn.ReLU(), conv(4, 3, 1))
-
-
 def batch(size=(16, 16), count=4, progress=1.0):
     torch.manual_seed(1)
     images, labels = torch.randn(count, 1, *size), torch.randint(0, 3, (count, *size))
     index = torch.arange(count)
     others = Part(images + 1, torch.full_like(labels, IGNORE), index, index, {})
     return Batch(Part(images, labels, index, index, {}), others, progress)
-
-
-def weights(network):
-    return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
 def velocities(count=12, size=(32, 32), strength=0.05):
