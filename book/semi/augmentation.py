@@ -434,7 +434,9 @@ show.figure(
 # %% [markdown]
 # At the first step all ranges are the middle third. Where they have gone, and whether pairs differ at all,
 # depends on how well the discriminator works by now; a range at one end means that the policy has made the
-# pair nearly real again, the cheap way out of the *second* term.
+# pair nearly real again, the cheap way out of the *second* term. Where the ranges have shrunk to dots at one half, the
+# opposite has happened: half and half is the mixture that is told most easily from a real image, and the policy has given
+# up all variety for it.
 
 # %% [markdown]
 # ## CutMix
