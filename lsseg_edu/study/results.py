@@ -13,7 +13,7 @@ RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = (
     *("method", "options", "protocol", "cohort", "supervision", "labelled", "seed"),
     *("dice", "dice_per_class", "hd95", "seconds", "steps", "budget", "device", "version"),
-    "ece",
+    *("ece", "implausible", "betti"),
 )
 
 
@@ -53,6 +53,7 @@ def read(path=RESULTS) -> list[dict]:
             row[key] = int(row[key])
         for key in ("dice", "hd95", "seconds"):
             row[key] = float(row[key])
-        row["ece"] = float(row["ece"] or "nan")  # rows of the first edition have none
+        for key in ("ece", "implausible", "betti"):  # earlier rows have none
+            row[key] = float(row[key] or "nan")
         row["dice_per_class"] = [float(d) for d in row["dice_per_class"].split()]
     return whole

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 import lsseg_edu
-from lsseg_edu.evaluate import evaluate
+from lsseg_edu import evaluate
 from lsseg_edu.study.protocols import protocol
 from lsseg_edu.study.recipes import train_method
 from lsseg_edu.study.results import append, read
@@ -66,7 +66,9 @@ def one_run(method: str, options: str, name: str, seed: int, budget: Budget | No
     keywords = {k: ast.literal_eval(v) for k, v in (o.split("=") for o in options.split())}
     fitted = train_method(method, task, budget, seed, **keywords)
     seconds = clock() - start
-    report = evaluate(fitted, task.test)
+    probs = fitted.predict(task.test.images).cpu()
+    predicted = probs.argmax(1)
+    report = evaluate.score(predicted, task.test)
     with np.errstate(all="ignore"):
         classes = np.nanmean(report.dice, axis=0)
     return {
@@ -85,7 +87,9 @@ def one_run(method: str, options: str, name: str, seed: int, budget: Budget | No
         "budget": budget.name,
         "device": kind,
         "version": lsseg_edu.__version__,
-        "ece": f"{report.ece:.4f}",
+        "ece": f"{evaluate.expected_calibration_error(probs, task.test.labels.cpu()):.4f}",
+        "implausible": f"{evaluate.implausible(predicted, task.test):.4f}",
+        "betti": f"{evaluate.betti_error(predicted, task.test).mean():.3f}",
     }
 
 
