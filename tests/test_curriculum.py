@@ -31,7 +31,6 @@ from lsseg_edu.semi.curriculum import (
     difficulty_by_size,
     distribution_targets,
     easy_first,
-    fit_weighted,
     growing_pool,
     item_losses,
     jesson,
@@ -40,7 +39,6 @@ from lsseg_edu.semi.curriculum import (
     ordered,
     patches,
     rater_curriculum,
-    sampling,
     self_paced,
     self_paced_weights,
     severity_stages,
@@ -54,7 +52,7 @@ from lsseg_edu.semi.curriculum.size_regression import shares
 from lsseg_edu.semi.curriculum.spl import pace
 from lsseg_edu.semi.curriculum.stages import Localiser
 from lsseg_edu.semi.self_training import hard_labels
-from lsseg_edu.train import Batch, Budget, Part, Supervised, fit
+from lsseg_edu.train import Batch, Budget, Part, Run, Supervised, fit
 
 QUIET = {"progress": False, "device": "cpu"}
 FEW = Budget("smoke", steps=2, batch=4)
@@ -80,7 +78,7 @@ def weights(network):
 @pytest.fixture
 def drawn(monkeypatch):
     """The index of every labelled batch, and the progress at which it was drawn."""
-    seen, draw = [], sampling.WeightedRun.draw
+    seen, draw = [], Run.draw
 
     def spy(run, name):
         part = draw(run, name)
@@ -88,7 +86,7 @@ def drawn(monkeypatch):
             seen.append((run.step / run.budget.steps, part.index.tolist()))
         return part
 
-    monkeypatch.setattr(sampling.WeightedRun, "draw", spy)
+    monkeypatch.setattr(Run, "draw", spy)
     return seen
 
 
@@ -114,7 +112,7 @@ def test_items_are_drawn_with_their_chances(task, drawn):
     chances = torch.tensor([0.0, 3.0, 1.0, 0.0, 1.0, 0.0])
     budget = Budget("smoke", steps=60, batch=2)
     pixel = Supervised(nn.Conv2d(1, 3, 1))
-    fit_weighted(pixel, task, lambda progress: chances, budget, **QUIET)
+    fit(pixel, task, budget, chances=lambda progress: chances, **QUIET)
     items = task.labelled.tolist()
     counts = torch.tensor([sum(i in index for _, index in drawn) for i in items])
     assert (counts[chances == 0] == 0).all()
@@ -124,22 +122,41 @@ def test_items_are_drawn_with_their_chances(task, drawn):
 
 def test_a_small_pool_is_drawn_again_and_again(task, drawn):
     alone = torch.tensor([0.0, 1.0, 0, 0, 0, 0])
-    fit_weighted(Supervised(net()), task, lambda progress: alone, FEW, **QUIET)
+    fit(Supervised(net()), task, FEW, chances=lambda progress: alone, **QUIET)
     assert all(set(index) == {int(task.labelled[1])} and len(index) == 4 for _, index in drawn)
 
 
 def test_an_empty_pool(task):
     with pytest.raises(ValueError, match="The pool is empty"):
-        fit_weighted(Supervised(net()), task, lambda progress: torch.zeros(6), FEW, **QUIET)
+        fit(Supervised(net()), task, FEW, chances=lambda progress: torch.zeros(6), **QUIET)
 
 
 def test_draws_depend_on_the_seed_alone(task):
     def run(seed):
         method = Supervised.for_task(task, 0)
-        fit_weighted(method, task, lambda progress: torch.ones(6), FEW, seed, **QUIET)
+        fit(method, task, FEW, seed, chances=lambda progress: torch.ones(6), **QUIET)
         return weights(method)
 
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+
+
+def test_a_curriculum_goes_on_where_it_was_stopped(task, tmp_path):
+    def weigh(progress):
+        return torch.linspace(1, 2, 6) ** (1 - progress)
+
+    def run(steps, **kwargs):
+        method = Supervised.for_task(task, 0)
+        budget = Budget("smoke", steps=4, batch=4)
+        training = Run(method, task, budget, 0, None, torch.device("cpu"), weigh)
+        for file in kwargs.values():
+            training.load(file)
+        for _ in range(steps):
+            training.one_step()
+        return training, weights(method)
+
+    half, _ = run(2)
+    half.save(tmp_path / "half.pt")
+    assert torch.equal(run(4)[1], run(2, file=tmp_path / "half.pt")[1])
 
 
 def test_item_losses_by_hand(task):

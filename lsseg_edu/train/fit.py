@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,25 +17,8 @@ from lsseg_edu.train.batch import Batch, Part, augmented, pool
 from lsseg_edu.train.budget import Budget, one_cycle
 from lsseg_edu.train.budget import device as choose_device
 from lsseg_edu.train.checkpoint import load_checkpoint, save_checkpoint
+from lsseg_edu.train.fitted import Fitted
 from lsseg_edu.train.method import Method
-
-
-@dataclass
-class Fitted:
-    """The end of a training: the method, each loss term at each step, and the time it took."""
-
-    method: Method
-    history: dict[str, list[float]] = field(default_factory=dict)
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    def predict(self, images: Tensor, batch: int = 64) -> Tensor:
-        """Probabilities ``(N, K, *S)`` on the CPU, computed a batch at a time without dropout."""
-        where = next(self.method.parameters()).device
-        self.method.eval()
-        with torch.inference_mode():
-            parts = [self.method.predict(x.to(where)).cpu() for x in images.split(batch)]
-        return torch.cat(parts)
 
 
 def fit(
@@ -48,6 +31,7 @@ def fit(
     every: int = 100,
     device: str | None = None,
     progress: bool = True,
+    chances: Callable[[float], Tensor] | None = None,
 ) -> Fitted:
     """Train a method on a task: draw, augment, forward, backward, step.
 
@@ -66,17 +50,19 @@ def fit(
         every: steps between checkpoints.
         device: by default CUDA where there is one.
         progress: show a progress bar.
+        chances: progress in [0, 1) to ``(n,)`` non-negative weights of the ``n`` labelled items, in
+            the order of ``task.labelled``: curricula draw by them. By default all alike.
 
     Returns:
         The trained method, its history and the seconds. Ctrl-C returns what there is so far.
 
     Raises:
         FloatingPointError: a loss term became NaN or infinite; the sentence names the term.
-        ValueError: no annotated image, no unlabelled one where the method needs them, a
-            checkpoint that cannot be read, CUDA asked for and absent.
+        ValueError: no annotated image, no unlabelled one where the method needs them, none with a
+            chance, a checkpoint that cannot be read, CUDA asked for and absent.
     """
     budget = budget or Budget.auto()
-    run = Run(method, task, budget, seed, augment, choose_device(device))
+    run = Run(method, task, budget, seed, augment, choose_device(device), chances)
     if checkpoint and Path(checkpoint).exists():
         run.load(checkpoint)
     start, interrupted = time.perf_counter(), False
@@ -100,7 +86,9 @@ def fit(
 class Run:
     """One training: everything that changes from step to step, so that it can be saved."""
 
-    def __init__(self, method: Method, task: Task, budget: Budget, seed: int, augment, device):
+    def __init__(
+        self, method: Method, task: Task, budget: Budget, seed: int, augment, device, chances=None
+    ):
         if augment is None:
             from lsseg_edu.augment import Augment
 
@@ -108,7 +96,7 @@ class Run:
         torch.manual_seed(seed)
         self.method, self.budget = method.to(device).train(), budget
         self.device, self.step, self.history = device, 0, {}
-        self.train = task.train.to(device)
+        self.train, self.chances = task.train.to(device), chances
         halves = [name for name in ("labelled", "unlabelled") if getattr(method, name)]
         self.pools = {name: pool(task, name, device) for name in halves}
         self.augments = {"labelled": augment, "unlabelled": method.weak or augment}
@@ -144,10 +132,21 @@ class Run:
         """A batch by index from the cohort that is already on the device, augmented as a whole."""
         if name not in self.pools:
             return None
-        pool, generator = self.pools[name], self.generators[name]
-        order = torch.randperm(len(pool), generator=generator, device=self.device)
-        index = pool[order.repeat(-(-self.budget.batch // len(pool)))[: self.budget.batch]]
-        return augmented(self.train, index, self.augments[name], generator)
+        pool, generator, size = self.pools[name], self.generators[name], self.budget.batch
+        if self.chances and name == "labelled":
+            order = self.draw_by_chance(size, generator)
+        else:
+            order = torch.randperm(len(pool), generator=generator, device=self.device)
+            order = order.repeat(-(-size // len(pool)))[:size]
+        return augmented(self.train, pool[order], self.augments[name], generator)
+
+    def draw_by_chance(self, size: int, generator: torch.Generator) -> Tensor:
+        """Without replacement, unless fewer items than the batch needs have a chance."""
+        chances = self.chances(self.step / self.budget.steps).to(self.device)
+        few = int((chances > 0).sum())
+        if few == 0:
+            raise ValueError("The pool is empty, no labelled item has a chance: start with more.")
+        return torch.multinomial(chances, size, replacement=few < size, generator=generator)
 
     def log(self, player: str, terms: dict[str, Tensor]):
         """Record every term; stop before a broken one reaches the weights."""

@@ -22,7 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "distribution_targets",
             "label_distribution_adaptation",
         ],
-        "sampling": ["WeightedRun", "fit_weighted", "item_losses"],
+        "hardness": ["item_losses"],
         "spl": ["self_paced", "self_paced_weights"],
         "size_regression": ["SizeGuided", "SizeRegressor", "size_curriculum"],
     },

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from lsseg_edu import networks
 from lsseg_edu.data import IGNORE, Task
-from lsseg_edu.semi.curriculum.sampling import fit_weighted
-from lsseg_edu.train import Budget, Fitted, Method
+from lsseg_edu.train import Budget, Fitted, Method, fit
 
 
 class HeatmapClassifier(Method):
@@ -132,16 +131,14 @@ def attention_curriculum(
 
     first = HeatmapClassifier(networks.unet(task, seed=seed), classes)
     early = replace(budget, steps=budget.steps - late)
-    fitted = fit_weighted(first, task, chances, early, seed, **kwargs)
+    fitted = fit(first, task, early, seed, chances=chances, **kwargs)
     if late == 0:
         return fitted
     second = HeatmapClassifier(networks.unet(task, seed=seed), classes, guide=first)
     second.net.load_state_dict(first.net.state_dict())
     second.head.load_state_dict(first.head.state_dict())
     whole = replace(budget, steps=late)
-    refined = fit_weighted(
-        second, task, lambda progress: torch.ones(len(labels)), whole, seed + 1000, **kwargs
-    )
+    refined = fit(second, task, whole, seed + 1000, **kwargs)
     refined.seconds += fitted.seconds
     return refined
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lsseg_edu.data import IGNORE, Task
-from lsseg_edu.semi.curriculum.sampling import fit_weighted, item_losses
+from lsseg_edu.semi.curriculum.hardness import item_losses
 from lsseg_edu.train import Budget, Fitted, Supervised, fit
 
 ORDERS = ("easy", "anti", "random")
@@ -69,7 +69,7 @@ def data_curriculum(
     def chances(progress: float) -> Tensor:
         return growing_pool(rank, progress, start, full).float()
 
-    return fit_weighted(Supervised.for_task(task, seed), task, chances, budget, seed, **kwargs)
+    return fit(Supervised.for_task(task, seed), task, budget, seed, chances=chances, **kwargs)
 
 
 def difficulty_by_size(task: Task) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from lsseg_edu.data import IGNORE, Cohort, Task
-from lsseg_edu.semi.curriculum.sampling import fit_weighted
-from lsseg_edu.train import Budget, Fitted, Method, Supervised
+from lsseg_edu.train import Budget, Fitted, Method, Supervised, fit
 
 SAMPLINGS = ("cased", "balanced", "uniform")
 
@@ -72,7 +71,7 @@ def cased(
         "balanced": lambda progress: torch.where(lesion, 1 / lesion.sum(), 1 / (~lesion).sum()),
     }
     chances = fixed.get(sampling) or _adaptive(method, cut.train, lesion, full, every)
-    return fit_weighted(method, cut, chances, budget, seed, **kwargs)
+    return fit(method, cut, budget, seed, chances=chances, **kwargs)
 
 
 def cased_chances(lesion: Tensor, errors: Tensor, progress: float, full: float = 0.8) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from lsseg_edu.data import Task, annotate
-from lsseg_edu.semi.curriculum.sampling import fit_weighted
-from lsseg_edu.train import Budget, Fitted, Supervised
+from lsseg_edu.train import Budget, Fitted, Supervised, fit
 
 STYLES = ("generous", "tight", "hasty")
 
@@ -64,7 +63,7 @@ def rater_curriculum(
     def chances(progress: float) -> Tensor:
         return annealed(score, progress, full)
 
-    return fit_weighted(Supervised.for_task(task, seed), task, chances, budget, seed, **kwargs)
+    return fit(Supervised.for_task(task, seed), task, budget, seed, chances=chances, **kwargs)
 
 
 def annealed(score: Tensor, progress: float, full: float = 0.6, gamma: float = 2.0) -> Tensor:

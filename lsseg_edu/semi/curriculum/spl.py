@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lsseg_edu.data import Task
 from lsseg_edu.semi.curriculum.easy_first import check_pacing, difficulty_by_size
-from lsseg_edu.semi.curriculum.sampling import fit_weighted, item_losses
-from lsseg_edu.train import Budget, Fitted, Supervised
+from lsseg_edu.semi.curriculum.hardness import item_losses
+from lsseg_edu.train import Budget, Fitted, Supervised, fit
 
 
 def self_paced(
@@ -70,7 +70,7 @@ def self_paced(
             weights[:] = [self_paced_weights(losses, pace(losses, share), prior, capacity)]
         return weights[0]
 
-    return fit_weighted(method, task, chances, budget, seed, **kwargs)
+    return fit(method, task, budget, seed, chances=chances, **kwargs)
 
 
 def pace(losses: Tensor, share: float) -> float:
