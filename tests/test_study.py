@@ -59,6 +59,22 @@ def test_one_seed_decides_nothing():
     assert line.verdict == "undecided" and np.isinf(line.difference.high)
 
 
+def test_difference_pairs_the_seeds_in_any_column(tmp_path):
+    path = tmp_path / "results.csv"
+    for seed, (a, b) in enumerate([(0.5, 0.2), (0.7, 0.3)]):
+        study.append(path, row(seed=seed, implausible=a))
+        study.append(path, row("mean-teacher", seed, options="weight=0", implausible=b))
+    study.append(path, row("mean-teacher", 2, options="weight=0", implausible=0.9))  # unpaired
+    study.append(path, row(seed=3))
+    results = study.read(path)
+    mine = study.difference(
+        results, "cardiac-3", "mean-teacher:weight=0", "supervised", "implausible"
+    )
+    assert mine.mean == pytest.approx(-0.35) and mine.low < -0.4 < -0.3 < mine.high
+    with pytest.raises(ValueError, match="No seed of 'cardiac-3' has the betti of both"):
+        study.difference(results, "cardiac-3", "mean-teacher:weight=0", "supervised", "betti")
+
+
 def test_run_fills_the_file_and_skips_what_is_there(tmp_path):
     path, tiny = tmp_path / "results.csv", Budget("smoke", 1, batch=2)
     pairs = [("supervised", "cardiac-3"), ("mean-teacher:weight=0", "cardiac-3")]
@@ -67,7 +83,9 @@ def test_run_fills_the_file_and_skips_what_is_there(tmp_path):
     assert study.run(pairs, 1, path, budget=tiny) == []
     full = study.run([("full-labels", "cardiac-3")], 1, path, budget=tiny)
     assert full[0]["labelled"] == 70
-    assert study.read(path)[1]["options"] == "weight=0"
+    second = study.read(path)[1]
+    assert second["options"] == "weight=0"
+    assert 0 <= second["implausible"] <= 1 and second["betti"] > 0 and 0 <= second["ece"] <= 1
 
 
 def test_protocols_give_the_supervision_they_name():

@@ -588,6 +588,14 @@ mine = {
 show.scoreboard([line for line in study.summary(results, "cardiac-3") if line.method in mine])
 
 # %% [markdown]
+# The forms in three dimensions, with two labelled brains (relative positions; the other four pretexts are options of the same
+# procedure):
+
+# %%
+mine_3d = {"taleb-3d", "supervised", "full-labels"}
+show.scoreboard([line for line in study.summary(results, "brain3d-2") if line.method in mine_3d])
+
+# %% [markdown]
 # Read the interval before the mean, and the line of the longer baseline before that of any pretext. Where
 # the two overlap, the extra steps would have been as well spent on the labels.
 #

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lsseg_edu.evaluate.intervals import Interval, interval_over_seeds
@@ -52,19 +53,50 @@ def summary(results: list[dict], protocol: str, baseline: str | None = None) -> 
         baseline: the arm that differences are taken to; by default the protocol's own.
     """
     baseline = baseline or frozen(protocol).baseline
-    rows = [r for r in results if r["protocol"] == protocol]
-    runs: dict[str, dict[int, dict]] = {}
-    for r in rows:
-        key = f"{r['method']}:{r['options']}" if r["options"] else r["method"]
-        runs.setdefault(key, {})[r["seed"]] = r
+    runs = _runs(results, protocol)
     base, full = runs.get(baseline, {}), runs.get("full-labels", {})
     lines = [_line(key, protocol, mine, base, full, baseline) for key, mine in runs.items()]
     return sorted(lines, key=lambda line: -line.dice.mean)
 
 
+def difference(
+    results: list[dict], protocol: str, method: str, control: str, column: str = "dice"
+) -> Interval:
+    """Mean of ``method - control`` over the seeds that both have, with its 95 % interval.
+
+    Args:
+        results: rows of :func:`lsseg_edu.study.read`.
+        protocol: name.
+        method, control: arms, with options if any (``"cased:sampling='uniform'"``).
+        column: any number of the results: ``dice``, ``hd95``, ``implausible``, ``betti``, ...
+
+    Raises:
+        ValueError: no seed has a number of both.
+    """
+    runs = _runs(results, protocol)
+    mine, other = (runs.get(arm, {}) for arm in (method, control))
+    pairs = [mine[s][column] - other[s][column] for s in mine.keys() & other.keys()]
+    pairs = [pair for pair in pairs if not math.isnan(pair)]
+    if not pairs:
+        raise ValueError(
+            f"No seed of {protocol!r} has the {column} of both {method!r} and {control!r}."
+        )
+    return interval_over_seeds(pairs)
+
+
 def gap_closed(method: float, baseline: float, full: float) -> float:
     """``(method - baseline) / (full - baseline)``: 0 as the baseline, 1 as full labels."""
     return (method - baseline) / (full - baseline)
+
+
+def _runs(results: list[dict], protocol: str) -> dict[str, dict[int, dict]]:
+    """Rows of a protocol by arm and seed."""
+    runs: dict[str, dict[int, dict]] = {}
+    for r in results:
+        if r["protocol"] == protocol:
+            key = f"{r['method']}:{r['options']}" if r["options"] else r["method"]
+            runs.setdefault(key, {})[r["seed"]] = r
+    return runs
 
 
 def _line(key, protocol, mine, base, full, baseline) -> Line:
