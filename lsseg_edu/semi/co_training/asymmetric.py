@@ -16,14 +16,15 @@ class AsymmetricUNet(nn.Module):
     """3D U-Net of flat kernels: 1x3x3 within the slice and, below full resolution, 3x1x1 across.
 
     Its first spatial axis is unlike the others. Turn the volume and it answers something else,
-    even with the same weights: that makes views of one volume. It costs about a third of a
-    U-Net with cubic kernels.
+    even with the same weights: that makes views of one volume. It costs less than a U-Net with
+    cubic kernels.
 
     Args:
         channels: image channels ``C``.
         classes: ``K``.
         dims: 3.
-        width: channels at full resolution, doubled at each of three coarser levels.
+        width: channels at full resolution, doubled at each of three coarser levels. Of 8 and 12, on
+            validation subjects of the brain phantom with one view alone, 8 lost a class.
         dropout: of whole channels, at the coarser levels.
 
     Raises:
@@ -32,7 +33,7 @@ class AsymmetricUNet(nn.Module):
     Reference: the idea is of Liu et al., "3D Anisotropic Hybrid Network", MICCAI 2018.
     """
 
-    def __init__(self, channels: int, classes: int, dims: int, width: int = 8, dropout=0.1):
+    def __init__(self, channels: int, classes: int, dims: int, width: int = 12, dropout=0.1):
         super().__init__()
         if dims != 3:
             raise ValueError(f"An asymmetric kernel needs three axes, not {dims}.")
@@ -65,6 +66,6 @@ def _block(inputs: int, outputs: int, dropout: float) -> nn.Module:
     return nn.Sequential(within, across, nn.Dropout3d(dropout))
 
 
-def asymmetric_unet(problem, width: int = 8, dropout: float = 0.1, seed: int = 0) -> nn.Module:
+def asymmetric_unet(problem, width: int = 12, dropout: float = 0.1, seed: int = 0) -> nn.Module:
     """An :class:`AsymmetricUNet` for a task or cohort of volumes."""
     return build(AsymmetricUNet, problem, seed, width=width, dropout=dropout)
