@@ -209,6 +209,7 @@ show.code(Run.one_step)
 # The draw is worth a second look, for it is what makes comparisons fair. The labelled images of
 # step $t$ depend on the seed alone: a method that *also* draws unlabelled images uses another
 # generator for them, so baseline and method see the same labelled images, warped in the same way.
+# ([Curricula](../semi/curriculum) hand in `chances`, to draw some images more often; without them all are alike.)
 
 # %%
 show.code(Run.draw)
