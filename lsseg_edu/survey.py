@@ -69,6 +69,17 @@ def find(id: str) -> Row:
     raise ValueError(f"The survey has no technique {id!r}; did you mean {' or '.join(near)}?")
 
 
+def title(arm: str) -> str:
+    """What readers call an arm of the scoreboard: the technique's name, and its options if any.
+
+    Example:
+        >>> title("mean-teacher:weight=0")
+        'Mean Teacher (weight=0)'
+    """
+    id, _, options = arm.partition(":")
+    return find(id).name + (f" ({options})" if options else "")
+
+
 def load(id: str):
     """The class or function that implements a technique.
 

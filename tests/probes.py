@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lsseg_edu.augment import smooth_field
-from lsseg_edu.data import IGNORE
+from lsseg_edu.data import IGNORE, Cohort, Task
 from lsseg_edu.train import Batch, Part
 
 
@@ -59,3 +59,17 @@ def wave(strength=0.1, size=32, seed=0):
     """A smooth velocity ``(1, size, size, 2)``."""
     draw = torch.Generator().manual_seed(seed)
     return strength * smooth_field(torch.zeros(1, 1, size, size), 2, 2, draw).movedim(1, -1)
+
+
+def rooms():
+    """Eight volumes of a bright ball and a dark box: 3 labelled, 1 to choose by, 2 to test."""
+    torch.manual_seed(0)
+    labels = torch.zeros(8, 16, 32, 16, dtype=torch.long)
+    place = torch.stack(torch.meshgrid(*map(torch.arange, (16, 32, 16)), indexing="ij"), -1)
+    for mask in labels:
+        ball, box = (torch.tensor([7.0, y, 7.0]) + 2 * torch.randn(3) for y in (9.0, 22.0))
+        mask[(place - box).abs().amax(-1) < 5] = 2
+        mask[(place - ball).norm(dim=-1) < 5] = 1
+    images = torch.tensor([0.0, 2.0, -2.0])[labels] + 0.3 * torch.randn(labels.shape)
+    cohort = Cohort.from_arrays(images, labels, names=["air", "ball", "box"], name="rooms")
+    return Task.split(cohort, labelled=3, valid=1, test=2)

@@ -11,6 +11,7 @@ from torch import nn
 
 from lsseg_edu import losses, networks
 from lsseg_edu.data import IGNORE, Cohort, Task
+from lsseg_edu.data.annotate import ask, with_annotator
 from lsseg_edu.networks import Shape
 from lsseg_edu.semi.curriculum import (
     CoarseToFine,
@@ -21,7 +22,6 @@ from lsseg_edu.semi.curriculum import (
     active_self_paced,
     agreement,
     annealed,
-    ask,
     attention_curriculum,
     cased,
     cased_chances,
@@ -44,7 +44,6 @@ from lsseg_edu.semi.curriculum import (
     severity_stages,
     size_curriculum,
     spl,
-    with_annotator,
 )
 from lsseg_edu.semi.curriculum.attention import presence
 from lsseg_edu.semi.curriculum.label_distribution import divergence, landmark_loss

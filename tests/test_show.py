@@ -10,7 +10,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from lsseg_edu import show
+from lsseg_edu import show, study
 from lsseg_edu.data import IGNORE
 from lsseg_edu.show.style import COLOURS, LINES
 
@@ -203,3 +203,16 @@ def test_explore_refuses(choices, message):
 
 def test_an_empty_scoreboard_says_so():
     assert "Nothing has been run" in show.scoreboard([]).data
+
+
+def test_a_scoreboard_says_by_what_it_compares():
+    row = {"protocol": "cardiac-3", "options": "", "dice": 0.8, "hd95": 3.0, "seconds": 60.0}
+    scores = {"supervised": 0.5, "mean-teacher": 0.25}
+    results = [row | {"method": m, "f1": f, "seed": s} for m, f in scores.items() for s in (0, 1)]
+    head, _, first, second = show.scoreboard(study.summary(results, "cardiac-3")).data.split("\n")
+    assert "test Dice" in head and "HD95" in head and "| 3.0 |" in first
+    lines = study.summary(results, "cardiac-3", column="f1")
+    head, _, first, second = show.scoreboard(lines).data.split("\n")
+    assert "test F1" in head and "HD95" not in head
+    assert "| 0.500 [0.500, 0.500] |" in first and "| 0.800 |" in first
+    assert "-0.250" in second and "worse" in second

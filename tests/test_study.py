@@ -49,8 +49,26 @@ def test_table_means_differences_and_gap():
     assert mine.difference.mean == pytest.approx(0.06)  # paired: far tighter than the spread
     assert mine.difference.low > 0 and mine.verdict == "better"
     assert mine.closed == pytest.approx(0.06 / 0.2)
+    assert study.gap(results, "cardiac-3") == pytest.approx(0.2)
     assert lines["supervised"].verdict == "baseline"
     assert [line.method for line in study.summary(results, "cardiac-3")][0] == "full-labels"
+
+
+def test_arms_can_be_compared_by_another_column():
+    """Here the better Dice has the worse count of objects; the last row has no count at all."""
+    scores = {"supervised": (0.5, 0.2), "full-labels": (0.9, 0.6), "mean-teacher": (0.4, 0.3)}
+    results = [row(m, s, d, f1=f + s / 100) for s in (0, 1) for m, (d, f) in scores.items()]
+    results.append(row("pseudo-label", f1=float("nan")))
+    lines = study.summary(results, "cardiac-3", column="f1")
+    assert [line.method for line in lines] == ["full-labels", "mean-teacher", "supervised"]
+    mine = lines[1]
+    assert mine.score.mean == pytest.approx(0.305) and mine.dice.mean == pytest.approx(0.4)
+    assert mine.difference.mean == pytest.approx(0.1) and mine.verdict == "better"
+    assert mine.closed == pytest.approx(0.25)
+    dice = study.summary(results, "cardiac-3")
+    assert [line.score.mean for line in dice] == pytest.approx([0.9, 0.5, 0.5, 0.4])
+    with pytest.raises(ValueError, match="not by 'hd95': compare two of them"):
+        study.summary(results, "cardiac-3", column="hd95")
 
 
 def test_one_seed_decides_nothing():
@@ -71,6 +89,8 @@ def test_difference_pairs_the_seeds_in_any_column(tmp_path):
         results, "cardiac-3", "mean-teacher:weight=0", "supervised", "implausible"
     )
     assert mine.mean == pytest.approx(-0.35) and mine.low < -0.4 < -0.3 < mine.high
+    pairs = study.paired(results, "cardiac-3", "supervised", "mean-teacher:weight=0", "implausible")
+    assert pairs == pytest.approx([0.3, 0.4])  # in the order of the seeds
     with pytest.raises(ValueError, match="No seed of 'cardiac-3' has the betti of both"):
         study.difference(results, "cardiac-3", "mean-teacher:weight=0", "supervised", "betti")
 

@@ -210,27 +210,35 @@ show.curves(
 # ## What the scoreboard says
 #
 # Simulated scribbles on the phantom, twenty subjects. *Gap closed* has no meaning for the lower arm of a
-# gap, so it stays empty: partial cross-entropy **is** the baseline that the scribble methods of this part
-# start from.
+# gap, so it stays empty: partial cross-entropy **is** the baseline that the scribble methods of the
+# [next](regularised) [pages](propagation) start from. Their rows are there; here are the two ends.
 
 # %%
 results = study.read()
-show.scoreboard(study.summary(results, "cardiac-scribbles", baseline="pce"))
+
+
+def ends(protocol):
+    lines = study.summary(results, protocol, baseline="pce")
+    return [line for line in lines if line.method in ("pce", "full-labels")]
+
+
+show.scoreboard(ends("cardiac-scribbles"))
 
 # %% [markdown]
 # And scribbles that an expert really drew, on all 70 training patients of ACDC
 # {cite:p}`valvano2021learning`:
 
 # %%
-show.scoreboard(study.summary(results, "acdc-scribbles", baseline="pce"))
+show.scoreboard(ends("acdc-scribbles"))
 
 # %% [markdown]
-# The row *full labels* minus the row above it is what all the regularised losses, graph cuts and
-# pseudo-labels of the scribble literature fight for. Keep that number in mind when you read of a gain.
+# The row *full labels* minus the row of partial cross-entropy is what all the
+# [regularised losses](regularised), [graph cuts and pseudo-labels](propagation) of the scribble literature
+# fight for. Keep that number in mind when you read of a gain.
 
 # %%
 for name in ("cardiac-scribbles", "acdc-scribbles"):
-    lines = {line.method: line for line in study.summary(results, name, baseline="pce")}
+    lines = {line.method: line for line in ends(name)}
     print(f"{name}: full masks are {lines['full-labels'].verdict} than scribbles")
 
 # %% [markdown]
@@ -301,7 +309,7 @@ quiz(
 # ```{dropdown} Solution
 # For instance: neighbours that look alike have the same label. Penalise
 # $\sum_{ij} w_{ij} \lVert p_i - p_j \rVert^2$ with $w_{ij}$ large when pixels $i, j$ are close and alike. This
-# is the seed of the CRF losses. Another: the answer must not move when the image is shaken, which is
+# is the seed of the [CRF losses](regularised). Another: the answer must not move when the image is shaken, which is
 # [consistency](../semi/consistency), and it works between scribbles as it does on unlabelled images.
 # ```
 

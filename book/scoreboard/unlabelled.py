@@ -64,19 +64,15 @@ def label(line):
     return CONTROLS.get(line.method) or survey.find(line.method.partition(":")[0]).name
 
 
-def gap(protocol):
-    """Dice points between the baseline and all labels, mean over the seeds."""
-    full = next(x for x in study.summary(results, protocol) if x.method == "full-labels")
-    return 100 * full.difference.mean
-
-
 present = [
     p
     for p in PROTOCOLS
     if any(r["protocol"] == p and r["method"] == "full-labels" for r in results)
 ]
 for p in present:
-    print(f"{PROTOCOLS[p]:<30} gap {gap(p):4.1f} Dice points, {len(arms(p)):2d} arms")
+    print(
+        f"{PROTOCOLS[p]:<30} gap {100 * study.gap(results, p):4.1f} Dice points, {len(arms(p)):2d} arms"
+    )
 ran = {r["method"] for r in results}
 waiting = [row.name for row in survey.rows() if section_of(row) and row.id not in ran]
 print(f"\nbuilt, and without a training on the scoreboard ({len(waiting)}):")
@@ -98,7 +94,9 @@ print(textwrap.fill(", ".join(waiting), 90))
 # %%
 def closed(protocol, who):
     lines = [x for x in arms(protocol) if who == "all" or x.method in CONTROLS or family(x) == who]
-    bars = {label(x): tuple(100 * d / (gap(protocol) / 100) for d in x.difference) for x in lines}
+    bars = {
+        label(x): tuple(100 * d / study.gap(results, protocol) for d in x.difference) for x in lines
+    }
     best, (most, low, high) = max(bars.items(), key=lambda item: item[1][0])
     return show.bars(
         bars,
@@ -186,7 +184,7 @@ for p in present:
     lines = [x for x in arms(p) if x.method not in CONTROLS]
     count = {v: sum(x.verdict == v for x in lines) for v in ("better", "undecided", "worse")}
     print(
-        f"\n{PROTOCOLS[p]}: gap {gap(p):.1f} points, {len(lines)} methods, {max(x.seeds for x in lines)} seeds"
+        f"\n{PROTOCOLS[p]}: gap {100 * study.gap(results, p):.1f} points, {len(lines)} methods, {max(x.seeds for x in lines)} seeds"
     )
     print("  " + ", ".join(f"{n} {verdict}" for verdict, n in count.items()))
     for x in arms(p)[:5]:

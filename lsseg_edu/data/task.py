@@ -18,6 +18,9 @@ BLANK = {
     "contours": IGNORE,
     "scribbles": IGNORE,
     "pseudo": IGNORE,
+    "clicks": IGNORE,
+    "whole": IGNORE,
+    "instances": 0,
 }
 """Extras that are annotation, and what they hold for an item that nobody annotated (others: 0)."""
 

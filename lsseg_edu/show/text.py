@@ -25,27 +25,35 @@ def code(thing) -> Markdown:
     return Markdown("```python\n" + "\n".join(x for x in lines if x is not None).strip() + "\n```")
 
 
+SCORES = {"dice": "Dice", "f1": "F1", "pq": "PQ", "aji": "AJI", "last": "last Dice"}
+"""What the results call a score, and what readers call it."""
+
+
 def scoreboard(lines) -> Markdown:
-    """Lines of :func:`lsseg_edu.study.summary` as a table, every number with its spread."""
+    """Lines of :func:`lsseg_edu.study.summary` as a table, every number with its spread.
+
+    HD95 stands beside Dice; where the lines are compared by another column, Dice does.
+    """
     if not lines:
         return Markdown("*Nothing has been run under this protocol yet.*")
+    column = lines[0].column
+    beside = "HD95" if column == "dice" else "Dice"
     rows = [
-        "| method | test Dice, mean [95 % interval] | runs | difference to baseline | "
-        "gap closed | HD95 | minutes |",
+        f"| method | test {SCORES[column]}, mean [95 % interval] | runs | difference to baseline | "
+        f"gap closed | {beside} | minutes |",
         "|---|---|---|---|---|---|---|",
     ]
     for line in lines:
-        id, _, options = line.method.partition(":")
-        name = survey.find(id).name + (f" ({options})" if options else "")
         change = "baseline"
         if line.difference is not None:
             d = line.difference
             change = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}] {line.verdict}"
             change = f"{d.mean:+.3f} (one run)" if line.seeds == 1 else change
         closed = "" if line.closed is None else f"{line.closed:.0%}"
+        other = f"{line.hd95:.1f}" if column == "dice" else f"{line.dice.mean:.3f}"
         rows.append(
-            f"| {name} | {line.dice} | {line.seeds} | {change} | {closed} | {line.hd95:.1f} "
-            f"| {line.seconds / 60:.1f} |"
+            f"| {survey.title(line.method)} | {line.score} | {line.seeds} | {change} | {closed} "
+            f"| {other} | {line.seconds / 60:.1f} |"
         )
     return Markdown("\n".join(rows))
 

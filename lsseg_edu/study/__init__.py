@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recipes": ["train_method"],
         "results": ["RESULTS", "append", "read"],
         "runner": ["run"],
-        "table": ["difference", "gap_closed", "summary"],
+        "table": ["difference", "gap", "gap_closed", "paired", "summary", "techniques"],
     },
 )

@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
-from lsseg_edu.data import Task, annotate, load, phantoms, public
+from lsseg_edu.data import Task, annotate, phantoms
+from lsseg_edu.data.annotate import with_annotator
 from lsseg_edu.inaccurate.noise.models import corrupt
+from lsseg_edu.partial.active.problem import everything_outlined, slices_on_request
+from lsseg_edu.partial.points import partial_points
+from lsseg_edu.partial.regions import (
+    annotated_areas,
+    boxes_and_few_masks,
+    points_and_rough_masks,
+    whole_scribbles,
+)
+from lsseg_edu.partial.slices import mixed_annotation, unannotated
 from lsseg_edu.semi.adversarial.shift import scanner_shift
 from lsseg_edu.semi.augmentation.ea_gan import paired_scanners
-from lsseg_edu.semi.curriculum.dasl import with_annotator
 from lsseg_edu.semi.few_shot.episodes import few_shot_task, few_shot_upper
 from lsseg_edu.semi.priors.constraints.size import tagged
-from lsseg_edu.train import Budget
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A comparison that anybody can repeat.
-
-    Attributes:
-        name: how ``results.csv`` calls it.
-        cohort: a phantom, or a public data set.
-        labelled: training subjects that have labels; ``None`` for all.
-        supervision: in words.
-        weaken: takes ``(task, seed)`` to the supervision that is left of these subjects' masks.
-        steps: optimiser steps of every training.
-        batch: labelled images a step.
-        size: pixels along a side (phantoms).
-        dims: 2 for slices, 3 for volumes (phantoms).
-        problem: takes the seed to the task, where the few lines above cannot say it.
-        reference: takes the seed to the task of the upper reference, likewise.
-        baseline: the id of the arm that the others are compared with.
-    """
-
-    name: str
-    cohort: str
-    labelled: int | None
-    supervision: str = "full"
-    weaken: Callable[[Task, int], Task] | None = None
-    steps: int = 400
-    batch: int = 8
-    size: int = 64
-    dims: int = 2
-    problem: Callable[[int], Task] | None = None
-    reference: Callable[[int], Task] | None = None
-    baseline: str = "supervised"
-
-    @property
-    def budget(self) -> Budget:
-        """The frozen training: AdamW, one cycle, as many unlabelled as labelled images a step."""
-        return Budget("study", steps=self.steps, batch=self.batch)
-
-    def task(self, seed: int) -> Task:
-        """The problem of one seed, which draws the labelled subjects and the annotator's hand."""
-        if self.problem:
-            return self.problem(seed)
-        task = _full(self.cohort, self.size, self.dims)
-        if self.labelled is not None:
-            task = task.keep(self.labelled, seed)
-        return self.weaken(task, seed) if self.weaken else task
-
-    def upper(self, seed: int) -> Task:
-        """The upper reference: full masks, of the same subjects if labels are weak, else of all."""
-        if self.reference:
-            return self.reference(seed)
-        task = _full(self.cohort, self.size, self.dims)
-        return task.keep(self.labelled, seed) if self.weaken and self.labelled else task
+from lsseg_edu.study.frozen import Protocol, full_task
 
 
 def _few(cohort: str) -> Protocol:
@@ -77,16 +30,30 @@ def _few(cohort: str) -> Protocol:
     return Protocol(f"{cohort}-{n}", cohort, n)
 
 
-def _scribbles(task: Task, seed: int) -> Task:
-    return annotate.scribbles(task, seed=seed)
+def _with(weaken: Callable[..., Task], **options):
+    """What an annotator leaves, with these options and a hand drawn by the seed."""
+    return lambda task, seed: weaken(task, seed=seed, **options)
 
 
 def _expert_scribbles(task: Task, seed: int) -> Task:
     return annotate.expert_scribbles(task)
 
 
-def _points(task: Task, seed: int) -> Task:
-    return annotate.points(task, seed=seed)
+def _few_centres(task: Task, seed: int) -> Task:
+    return partial_points(annotate.points(task, where="centre", seed=seed), 0.25, seed)
+
+
+def _weak(name: str, words: str, weaken, labelled: int | None = 20, baseline="pce") -> Protocol:
+    """Less than a mask of each of these subjects; what those pixels alone teach is the baseline."""
+    cohort = name.partition("-")[0]
+    return Protocol(name, cohort, labelled, words, weaken, baseline=baseline)
+
+
+def _volumes(name: str, words: str, weaken, baseline="sparse-slices", **options) -> Protocol:
+    """Eight small volumes, of which some planes are outlined."""
+    cohort = name.partition("3d-")[0]
+    less, size = _with(weaken, **options), {"steps": 300, "batch": 2, "size": 32, "dims": 3}
+    return Protocol(name, cohort, 8, words, less, baseline=baseline, **size)
 
 
 def _shots(n: int) -> Protocol:
@@ -106,7 +73,7 @@ def _beside(name: str, cohort: str, words: str, give: Callable[[Task, Tensor], T
     labelled = phantoms.FEW[cohort]
 
     def full() -> Task:
-        return _full(cohort, 64, 2)
+        return full_task(cohort, 64, 2)
 
     return Protocol(
         name,
@@ -121,6 +88,8 @@ def _beside(name: str, cohort: str, words: str, give: Callable[[Task, Tensor], T
 def _noise(kind: str, level: float):
     return lambda task, seed: corrupt(task, kind, level, seed)
 
+
+_BORDER = "boundaries off by <= 3 px"
 
 PROTOCOLS = {
     p.name: p
@@ -151,16 +120,57 @@ PROTOCOLS = {
         Protocol(
             "lesions-tags", "lesions", None, "tags and severity", baseline="tang-attention-cl"
         ),
-        Protocol("lesions-points", "lesions", 20, "one point a lesion", _points, baseline="pce"),
-        Protocol("cardiac-scribbles", "cardiac", 20, "scribbles", _scribbles, baseline="pce"),
-        Protocol(
-            "acdc-scribbles", "acdc", None, "expert scribbles", _expert_scribbles, baseline="pce"
+        _weak("lesions-points", "one point a lesion", _with(annotate.points)),
+        _weak("cardiac-scribbles", "scribbles", _with(annotate.scribbles)),
+        _weak("nuclei-scribbles", "scribbles", _with(annotate.scribbles)),
+        _weak("acdc-scribbles", "expert scribbles", _expert_scribbles, None),
+        _weak("lesions-contours", "rough lines", _with(annotate.boundary_scribbles)),
+        _weak("lesions-areas", "annotated areas", _with(annotated_areas)),
+        _weak("nuclei-points", "one point a nucleus", _with(annotate.points, where="centre")),
+        _weak("nuclei-partial-points", "points on a quarter of the nuclei", _few_centres),
+        _weak("nuclei-boxes", "boxes, masks of two", _with(boxes_and_few_masks), 20, "supervised"),
+        _weak(
+            "nuclei-rough", "points, rough masks", _with(points_and_rough_masks), 20, "supervised"
         ),
-        Protocol("cardiac-pixel", "cardiac", 20, "40 % random flips", _noise("pixel", 0.4)),
-        Protocol(
-            "cardiac-boundary", "cardiac", 20, "boundaries off by <= 3 px", _noise("boundary", 3)
+        _weak(
+            "cardiac-whole", "whole + tags", _with(whole_scribbles), 20, "ji-scribble-brats:crf=0"
         ),
-        Protocol("acdc-boundary", "acdc", 20, "boundaries off by <= 3 px", _noise("boundary", 3)),
+        _weak(
+            "abdomen-organs",
+            "one organ a data set",
+            _with(annotate.missing_classes, given=1),
+            12,
+            "supervised",
+        ),
+        _volumes("brain3d-slices", "every 8th slice", annotate.slices, every=8),
+        _volumes("brain3d-hybrid", "mixed slices", mixed_annotation),
+        _volumes(
+            "brain3d-choose", "slices on request", unannotated, "zheng-select:choose='random'"
+        ),
+        _volumes("cardiac3d-slice", "one slice a volume", annotate.slices, count=1),
+        Protocol(
+            "hippocampus-slices",
+            "hippocampus",
+            8,
+            "every 8th slice",
+            _with(annotate.slices, every=8),
+            steps=300,
+            batch=2,
+            baseline="sparse-slices",
+        ),
+        Protocol("cardiac-clicks", "cardiac", 3, "full, and five clicks a test image", clicks=5),
+        Protocol(
+            "cardiac-active",
+            "cardiac",
+            2,
+            "slices on request",
+            problem=slices_on_request,
+            reference=everything_outlined,
+            baseline="al-random-baseline",
+        ),
+        _weak("cardiac-pixel", "40 % random flips", _noise("pixel", 0.4), 20, "supervised"),
+        _weak("cardiac-boundary", _BORDER, _noise("boundary", 3), 20, "supervised"),
+        _weak("acdc-boundary", _BORDER, _noise("boundary", 3), 20, "supervised"),
     ]
 }
 
@@ -174,11 +184,3 @@ def protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"Unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]
-
-
-@functools.lru_cache(maxsize=2)
-def _full(cohort: str, size: int, dims: int) -> Task:
-    """A cohort with all its training masks; public data with its public split."""
-    if cohort in phantoms.FEW:
-        return Task.split(load(cohort, size=size, dims=dims))
-    return public.task(cohort)

@@ -13,7 +13,7 @@ RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = (
     *("method", "options", "protocol", "cohort", "supervision", "labelled", "seed"),
     *("dice", "dice_per_class", "hd95", "seconds", "steps", "budget", "device", "version"),
-    *("ece", "implausible", "betti"),
+    *("ece", "implausible", "betti", "f1", "pq", "aji", "last", "curve"),
 )
 
 
@@ -53,7 +53,7 @@ def read(path=RESULTS) -> list[dict]:
             row[key] = int(row[key])
         for key in ("dice", "hd95", "seconds"):
             row[key] = float(row[key])
-        for key in ("ece", "implausible", "betti"):  # earlier rows have none
+        for key in ("ece", "implausible", "betti", "f1", "pq", "aji", "last"):  # not every row's
             row[key] = float(row[key] or "nan")
         row["dice_per_class"] = [float(d) for d in row["dice_per_class"].split()]
     return whole

@@ -9,14 +9,17 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from torch import Tensor
 from tqdm.auto import tqdm
 
 import lsseg_edu
 from lsseg_edu import evaluate
+from lsseg_edu.data import Cohort
+from lsseg_edu.partial.interactive.user import with_user
 from lsseg_edu.study.protocols import protocol
 from lsseg_edu.study.recipes import train_method
 from lsseg_edu.study.results import append, read
-from lsseg_edu.train import Budget, device
+from lsseg_edu.train import Budget, Fitted, device
 
 
 def run(
@@ -66,11 +69,10 @@ def one_run(method: str, options: str, name: str, seed: int, budget: Budget | No
     keywords = {k: ast.literal_eval(v) for k, v in (o.split("=") for o in options.split())}
     fitted = train_method(method, task, budget, seed, **keywords)
     seconds = clock() - start
-    probs = fitted.predict(task.test.images).cpu()
-    predicted = probs.argmax(1)
-    report = evaluate.score(predicted, task.test)
-    with np.errstate(all="ignore"):
-        classes = np.nanmean(report.dice, axis=0)
+    if p.clicks:
+        probs = with_user(fitted, task.test, p.clicks)[-1]
+    else:
+        probs = fitted.predict(task.test.images).cpu()
     return {
         "method": method,
         "options": options,
@@ -79,17 +81,47 @@ def one_run(method: str, options: str, name: str, seed: int, budget: Budget | No
         "supervision": task.supervision,
         "labelled": len(task.train.subjects[task.labelled].unique()),
         "seed": seed,
-        "dice": f"{report.mean_dice:.4f}",
-        "dice_per_class": " ".join(f"{d:.4f}" for d in classes),
-        "hd95": f"{report.mean_hd95:.3f}",
         "seconds": f"{seconds:.1f}",
         "steps": budget.steps,
         "budget": budget.name,
         "device": kind,
         "version": lsseg_edu.__version__,
-        "ece": f"{evaluate.expected_calibration_error(probs, task.test.labels.cpu()):.4f}",
-        "implausible": f"{evaluate.implausible(predicted, task.test):.4f}",
-        "betti": f"{evaluate.betti_error(predicted, task.test).mean():.3f}",
+        **measured(probs, task.test),
+        **over_time(fitted, task.test),
+    }
+
+
+def measured(probs: Tensor, cohort: Cohort) -> dict[str, str]:
+    """What the columns of the results say of probabilities ``(N, K, *S)``."""
+    predicted = probs.argmax(1)
+    report = evaluate.score(predicted, cohort)
+    with np.errstate(all="ignore"):
+        classes = np.nanmean(report.dice, axis=0)
+    objects = {"f1": "", "pq": "", "aji": ""}
+    if "instances" in cohort.extras:
+        found = evaluate.split_objects(predicted)  # by components all touching objects were one
+        means = evaluate.score_instances(found, cohort, numbered=True).means
+        objects = {key: f"{means[key]:.4f}" for key in objects}
+    return {
+        "dice": f"{report.mean_dice:.4f}",
+        "dice_per_class": " ".join(f"{d:.4f}" for d in classes),
+        "hd95": f"{report.mean_hd95:.3f}",
+        "ece": f"{evaluate.expected_calibration_error(probs, cohort.labels.cpu()):.4f}",
+        "implausible": f"{evaluate.implausible(predicted, cohort):.4f}",
+        "betti": f"{evaluate.betti_error(predicted, cohort).mean():.3f}",
+        **objects,
+    }
+
+
+def over_time(fitted: Fitted, cohort: Cohort) -> dict[str, str]:
+    """Of active learners ``dice`` is the area under the curve; the last round stands beside it."""
+    if not fitted.stages:
+        return {"last": "", "curve": ""}
+    seconds, dice = evaluate.learning_curve(fitted, cohort)
+    return {
+        "dice": f"{evaluate.area_under_curve(seconds, dice):.4f}",
+        "last": f"{dice[-1]:.4f}",
+        "curve": " ".join(f"{s:.0f}:{d:.4f}" for s, d in zip(seconds, dice, strict=True)),
     }
 
 

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["components", "cost"],
     submod_attrs={
+        "annotator": ["answer_seconds", "ask", "unaided", "with_annotator"],
         "box": ["boxes", "boxes_to_masks", "draw_boxes"],
         "missing": ["drop_classes", "missing_classes"],
         "contour": ["boundary_scribbles", "draw_contours"],

@@ -9,7 +9,18 @@ from torch import Tensor
 from lsseg_edu.data.cohort import IGNORE
 from lsseg_edu.data.task import BLANK, Task, maps
 
-SPARSE = ("scribbles", "expert scribbles", "points", "boxes", "boundary scribbles")
+SPARSE = (
+    "scribbles",
+    "expert scribbles",
+    "points",
+    "boxes",
+    "boundary scribbles",
+    "annotated areas",
+    "boxes and few masks",
+    "points and rough masks",
+    "strokes on the whole + tags",
+    "graph cuts",
+)
 
 
 def dense(task: Task) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "attention": ["HeatmapClassifier", "attention_curriculum", "severity_stages"],
         "jesson": ["cased", "cased_chances", "misclassified", "patches"],
         "stages": ["CoarseToFine", "coarse_to_fine"],
-        "dasl": ["ActiveSelfPaced", "active_self_paced", "ask", "with_annotator"],
+        "dasl": ["ActiveSelfPaced", "active_self_paced"],
         "easy_first": [
             "data_curriculum",
             "difficulty_by_loss",

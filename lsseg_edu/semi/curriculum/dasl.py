@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lsseg_edu.data import IGNORE, Task
+from lsseg_edu.data.annotate import ask
 from lsseg_edu.data.annotate.cost import mask_seconds
 from lsseg_edu.semi.curriculum.spl import pace, self_paced_weights
 from lsseg_edu.semi.self_training import PseudoLabelled, SelfTrained, hard_labels, with_pseudo
@@ -57,7 +58,7 @@ def active_self_paced(
     Reference: Wang W. et al., "Deep Active Self-paced Learning for Accurate Pulmonary Nodule
     Segmentation", MICCAI 2018.
     Simplified: slices and a U-Net instead of instances and Nodule R-CNN; the annotator is
-    simulated, from ``task.train.extras["annotator"]``, see :func:`with_annotator`.
+    simulated, see :func:`lsseg_edu.data.annotate.with_annotator`.
 
     Args:
         task: the problem, with its annotator.
@@ -106,23 +107,6 @@ def doubt(fitted: Fitted, task: Task) -> Tensor:
 def own_loss(probs: Tensor) -> Tensor:
     """Mean over pixels of the surprise at the likeliest class: ``(N, K, *S)`` to ``(N,)``."""
     return -probs.amax(1).clamp(min=1e-8).log().flatten(1).mean(1)
-
-
-def ask(task: Task, index: Tensor) -> Task:
-    """The task with the annotator's masks of the items ``index``, and the seconds they took."""
-    labels = task.train.labels.clone()
-    labels[index] = task.train.extras["annotator"][index]
-    seconds = task.seconds + mask_seconds(labels[index])
-    return task.supervise(labels, seconds=seconds)
-
-
-def with_annotator(task: Task, masks: Tensor) -> Task:
-    """The task and somebody to ask: ``masks (N, *S)`` of all training images, kept in a drawer.
-
-    They are there for :func:`ask` only. A method that looks at them otherwise cheats.
-    """
-    labels = task.train.labels
-    return task.supervise(labels, seconds=task.seconds, annotator=masks)
 
 
 def check(task, rounds, queries, choose, start) -> None:

@@ -21,6 +21,7 @@ def mean_field(
     alike: float = 0.5,
     close: float = 1.0,
     radius: int = 7,
+    compatibility: Tensor | None = None,
 ) -> Tensor:
     r"""Mean-field inference in a fully connected conditional random field.
 
@@ -42,7 +43,9 @@ def mean_field(
     .. math:: q_{il} \propto \exp\Big(\ln p_{il} + \sum_{j \ne i} \kappa_{ij}\, q_{jl}\Big) .
 
     (The cost of *other* labels is the same as a reward for one's own: they differ by
-    :math:`\sum_j \kappa_{ij}`, which no label depends on.)
+    :math:`\sum_j \kappa_{ij}`, which no label depends on.) With a **compatibility**
+    :math:`\mu(l, l')`, a price for each pair of labels in the place of Potts' 0 and 1, the
+    reward becomes :math:`-\sum_{l'} \mu(l, l') \sum_{j \ne i} \kappa_{ij}\, q_{jl'}`.
 
     Messages come from a window of ``radius`` pixels. With a radius that covers the image this
     is the sum over all pairs; a smaller one leaves out the far pairs.
@@ -57,12 +60,13 @@ def mean_field(
         alike: :math:`\theta_\beta` in image deviations: tissue against tissue, above the noise.
         close: :math:`\theta_\gamma` in pixels.
         radius: of the window. Cost and memory grow with ``(2 radius + 1)^D``: in volumes take 3.
+        compatibility: :math:`\mu (K, K)`, symmetric; None for Potts, ``1 - eye(K)``.
 
     Returns:
         ``(B, K, *S)``, summing to one over ``K``. With both weights 0 these are ``probs``.
 
     Raises:
-        ValueError: shapes that do not agree.
+        ValueError: shapes that do not agree; prices that are not a symmetric ``(K, K)`` matrix.
 
     Reference: Kraehenbuehl, Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian
     Edge Potentials", NIPS 2011.
@@ -73,6 +77,8 @@ def mean_field(
             f"probs (B, K, *S) and images (B, C, *S) must agree in B and *S; "
             f"got {tuple(probs.shape)} and {tuple(images.shape)}."
         )
+    if compatibility is not None:
+        _check_prices(compatibility, probs.shape[1])
     kernel = affinity(images, appearance, smoothness, near, alike, close, radius)
     evidence = probs.float().clamp(min=1e-6).log()
     q = evidence.softmax(1)
@@ -80,8 +86,19 @@ def mean_field(
         message = torch.zeros_like(q)
         for weight, neighbour in zip(kernel, shifted(q, radius), strict=True):
             message.addcmul_(weight, neighbour)
+        if compatibility is not None:
+            message = -torch.einsum("lm,bm...->bl...", compatibility.to(q), message)
         q = (evidence + message).softmax(1)
     return q
+
+
+def _check_prices(compatibility: Tensor, classes: int) -> None:
+    shape = tuple(compatibility.shape)
+    if shape != (classes, classes) or not torch.equal(compatibility, compatibility.T):
+        raise ValueError(
+            f"compatibility is a symmetric ({classes}, {classes}) matrix of prices, one for each "
+            f"pair of labels; got {shape}."
+        )
 
 
 def affinity(
