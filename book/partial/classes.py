@@ -95,7 +95,7 @@ show.explore(
     organs=[1, 3, 5],
     view=["what the files say", "what is there"],
     labels={"organs": "organs outlined in each patient", "view": "colours show"},
-    limit=135_000,
+    limit=115_000,
     alt="A table of patients and organs, and two of the images with their labels.",
 )
 
@@ -535,7 +535,7 @@ show.explore(
     training=list(arms),
     subject=[1, 4, 7],
     labels={"training": "training", "subject": "validation subject"},
-    limit=110_000,
+    limit=100_000,
     alt="Slices of validation subjects with true organs beside those found by the naive pool, with "
     "the marginal loss, or with complete masks.",
 )

@@ -90,7 +90,7 @@ show.explore(
     inner=[2, 4],
     outer=[5, 8],
     labels={"inner": "inner radius (pixels)", "outer": "outer radius (pixels)"},
-    limit=105_000,
+    limit=64_000,
     alt="Concentric labels on a field of nuclei for different radii, beside the truth.",
 )
 
@@ -151,7 +151,7 @@ show.explore(
     reading=list(readings),
     image=[1, 2],
     labels={"reading": "objects are", "image": "image"},
-    limit=70_000,
+    limit=62_000,
     alt="A field of nuclei and its foreground, cut into objects in three ways.",
 )
 
@@ -370,7 +370,7 @@ show.explore(
     growing,
     turn=[1, 2, 3],
     labels={"turn": "round"},
-    limit=60_000,
+    limit=46_000,
     alt="Detection heat maps of three fields and the area known to the detector, round by round.",
 )
 

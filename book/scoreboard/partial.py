@@ -142,7 +142,9 @@ def worth(where):
     full = next(x for x in study.summary(results, ways[0]) if x.method == "full-labels")
     ax.axhline(100 * full.dice.mean, color="black", ls=":", lw=1.2)
     ax.set(xlabel="hours of the annotator", ylabel="test Dice (%)", xscale="log")
-    ticks = [t for t in (0.25, 0.5, 1, 2, 4, 8, 16) if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]]
+    ticks = [
+        t for t in (0.25, 0.5, 1, 1.5, 2, 3, 4, 8, 16) if ax.get_xlim()[0] <= t <= ax.get_xlim()[1]
+    ]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.minorticks_off()
     ax.margins(x=0.15, y=0.12)
@@ -201,26 +203,14 @@ show.explore(
 
 
 # %%
-def counted(protocol):
-    """Mean F1 of every arm of these chapters on three seeds, and of the two references."""
-    found = {}
-    for r in results:
-        known = not r["options"] and r["protocol"] == protocol and not np.isnan(r["f1"])
-        if known:
-            found.setdefault(r["method"], []).append(r["f1"])
-    return {method: np.mean(f1) for method, f1 in found.items() if len(f1) >= 3}
-
-
 for p in ("nuclei-points", "nuclei-partial-points"):
-    f1 = counted(p)
-    if {"full-labels", "pce"} < set(f1):
-        print(f"\n{PLACES[p]}: F1 of full masks {f1['full-labels']:.2f}")
-        for method, value in sorted(f1.items(), key=lambda item: -item[1]):
-            if method != "full-labels":
-                share = value / f1["full-labels"]
-                print(
-                    f"  {survey.title(method):<40} {value:.2f}  {share:4.0%} of what full masks reach"
-                )
+    lines = [x for x in study.summary(results, p, column="f1") if x.seeds >= 3]
+    full = next(x.score.mean for x in lines if x.method == "full-labels")
+    print(f"\n{PLACES[p]}: F1 of full masks {full:.2f}")
+    for x in lines:
+        if x.method != "full-labels":
+            words = f"{x.score.mean:.2f}  {x.score.mean / full:4.0%} of what full masks reach"
+            print(f"  {survey.title(x.method):<40} {words}")
 
 # %% [markdown]
 # ## Asking well

@@ -87,6 +87,7 @@ def arms(protocol):
 show.explore(
     arms,
     protocol=[n for n in present if len({r["method"] for r in results if r["protocol"] == n}) > 1],
+    limit=180_000,
     alt="Differences to the baseline under each protocol.",
 )
 

@@ -34,6 +34,7 @@ def scoreboard(lines) -> Markdown:
 
     HD95 stands beside Dice; where the lines are compared by another column, Dice does.
     """
+    lines = list(lines)
     if not lines:
         return Markdown("*Nothing has been run under this protocol yet.*")
     column = lines[0].column
