@@ -47,7 +47,7 @@ def random_queries(
 
     Args:
         task: the problem and its annotator.
-        budget, seed, **kwargs: as for :func:`.active_learning`.
+        budget, seed, kwargs: as for :func:`.active_learning`.
         oracle: ask by the true error instead, the control that cheats: :func:`by_true_error`.
 
     Reference: Settles, "Active Learning Literature Survey", Univ. of Wisconsin-Madison TR 1648,

@@ -125,7 +125,7 @@ def fisher_queries(
 
     Args:
         task: the problem and its annotator.
-        budget, seed, **kwargs: as for :func:`.active_learning`.
+        budget, seed, kwargs: as for :func:`.active_learning`.
         candidates: see :func:`by_fisher`.
     """
 

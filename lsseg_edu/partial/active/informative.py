@@ -57,7 +57,7 @@ def uncertain_queries(
 
     Args:
         task: the problem and its annotator.
-        budget, seed, **kwargs: as for :func:`.active_learning`.
+        budget, seed, kwargs: as for :func:`.active_learning`.
         measure: ``"entropy"``, ``"margin"`` or ``"bald"``.
 
     Raises:

@@ -86,6 +86,6 @@ def three_criteria(task: Task, budget: Budget | None = None, seed: int = 0, **kw
 
     Args:
         task: the problem and its annotator.
-        budget, seed, **kwargs: as for :func:`.active_learning`.
+        budget, seed, kwargs: as for :func:`.active_learning`.
     """
     return active_learning(task, budget, seed, acquire=by_three_criteria, **kwargs)

@@ -77,7 +77,7 @@ def suggestive_annotation(
 
     Args:
         task: the problem and its annotator.
-        budget, seed, **kwargs: as for :func:`.active_learning`.
+        budget, seed, kwargs: as for :func:`.active_learning`.
         members: of the committee.
 
     Raises:

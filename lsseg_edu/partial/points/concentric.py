@@ -61,7 +61,7 @@ def concentric_training(
     Args:
         task: made by ``annotate.points``, all objects clicked. Clicks on the background are not
             used: the outside of the circles is more of it.
-        budget, seed, **kwargs: as for :func:`~lsseg_edu.train.fit`.
+        budget, seed, kwargs: as for :func:`~lsseg_edu.train.fit`.
         inner, outer: see :func:`concentric_labels`. The paper's circles fit mitoses; these, in
             pixels of 1 micrometre, nuclei of 5 to 12 micrometres. ``inner=5, outer=5.01`` has no
             ring: the control.

@@ -99,7 +99,7 @@ def pseudo_edge_net(
 
     Args:
         task: made by ``annotate.points``; clicks on the background are used as well.
-        budget, seed, **kwargs: as for :func:`~lsseg_edu.train.fit`.
+        budget, seed, kwargs: as for :func:`~lsseg_edu.train.fit`.
         weight: of the edges.
 
     Raises:
