@@ -196,7 +196,7 @@ for apart in range(1, 6):
 show.code(concentric_labels)
 
 # %% [markdown]
-# ## What's the point
+# ## The point loss and objectness
 #
 # Bearman et al. {cite:p}`bearman2016whats` add two cheap things to the cross-entropy at the clicks. An image that shows a class shows it
 # *somewhere*, and one that does not, *nowhere*: the image-level loss. And there is a prior $P_i$ that pixel $i$ belongs to some

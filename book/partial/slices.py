@@ -93,7 +93,7 @@ show.images(
 # rest of this page busy.
 
 # %% [markdown]
-# ## 3D U-Net with sparse annotation
+# ## Sparse annotation of a 3D U-Net
 #
 # Çiçek and colleagues gave every voxel a weight, and those that nobody labelled the weight zero:
 #

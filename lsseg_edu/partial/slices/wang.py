@@ -146,6 +146,7 @@ def hybrid_training(
 
     Example:
         >>> from lsseg_edu.data import Task, load
+        >>> from lsseg_edu.partial.slices import mixed_annotation
         >>> task = mixed_annotation(Task.split(load("brain", 32, dims=3), labelled=6))
         >>> fitted = hybrid_training(task)  # doctest: +SKIP
     """

@@ -127,6 +127,7 @@ def representative_slices(
 
     Example:
         >>> from lsseg_edu.data import Task, load
+        >>> from lsseg_edu.partial.slices import unannotated
         >>> task = unannotated(Task.split(load("brain", 32, dims=3)), volumes=8)
         >>> fitted = representative_slices(task, choose="even")  # doctest: +SKIP
     """
